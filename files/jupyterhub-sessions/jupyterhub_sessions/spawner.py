@@ -1,0 +1,313 @@
+"""Spawn each session as a transient systemd unit that listens on a unix socket only."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import os
+import pwd
+import re
+import shlex
+import shutil
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from jupyterhub.httpclient import fetch
+from jupyterhub.spawner import SpawnException
+from jupyterhub.utils import url_path_join
+from systemdspawner import SystemdSpawner
+from traitlets import Integer, List, Unicode
+
+from . import units
+from .i18n import gettext as _
+
+# Jupyter Server refuses a socket beside a port that is not its default one, and the single-user extension always
+# sets the port of JUPYTERHUB_SERVICE_URL.
+JUPYTER_SERVER_DEFAULT_PORT = 8888
+
+
+def unit_name(user: str, server: str = "") -> str:
+    """Name the unit of a user's server.
+
+    The colon, which no account name can contain (passwd(5)), keeps the server `b` of the user `a` apart from the
+    default server of a user `a-b`. Other characters that unit names do not allow are escaped as systemd-escape(1) does.
+    """
+    escaped = "".join(
+        character if re.fullmatch(r"[A-Za-z0-9_.-]", character) else "".join(f"\\x{byte:02x}" for byte in character.encode())
+        for character in user
+    )
+    return f"jupyter-{escaped}:{server}.service" if server else f"jupyter-{escaped}.service"
+
+
+class SystemdSessionSpawner(SystemdSpawner):  # type: ignore[misc]  # systemdspawner carries no types
+    """Run a user's session as a systemd unit in a sandbox, reached through a unix socket.
+
+    Differs from SystemdSpawner where a shared server needs it: the unit is named by user and server, nothing of a
+    session listens on TCP, a start is over when the server answers or its unit has ended, and the reason of a failure
+    reaches the student.
+    """
+
+    session_dir = Unicode("/run/jupyterhub-sessions", help="Where each session has the directory of its socket.").tag(
+        config=True
+    )
+    environment_dir = Unicode(
+        "/run/jupyterhub/environment",
+        help="Where the sessions' environments are handed to systemd; only root may read it, as they hold tokens.",
+    ).tag(config=True)
+    socket_group = Unicode("chp", help="Group that may open the sessions' sockets: the proxy's.").tag(config=True)
+    pam_service = Unicode("jupyterhub-session", help="PAM service whose session part the unit runs.").tag(config=True)
+    hidden_paths = List(
+        Unicode(),
+        ["/home", "/root", "/run/user", "/var/lib/jupyterhub", "/etc/jupyterhub"],
+        help="Directories a session sees as empty, but for the user's own home.",
+    ).tag(config=True)
+    path = Unicode("/usr/local/bin:/usr/bin:/bin", help="$PATH of the sessions.").tag(config=True)
+    tasks_limit = Integer(1024, help="Most processes and threads of a session.").tag(config=True)
+    stop_timeout = Integer(15, help="Seconds a session has to end by itself.").tag(config=True)
+    failure_lines = Integer(20, help="Lines of the journal shown to the student when a start fails.").tag(config=True)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.unit_name = unit_name(self.user.name, self.name)
+        self.port = JUPYTER_SERVER_DEFAULT_PORT
+        #: Why the last session ended, when not by the student's wish; shown on the page that offers to start again.
+        self.stopped_reason = ""
+        self._progress_messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    # -- state kept by the hub ------------------------------------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        """Keep the reason of the last end besides the unit's name."""
+        state: dict[str, Any] = super().get_state()
+        if self.stopped_reason:
+            state["stopped_reason"] = self.stopped_reason
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore what `get_state` kept."""
+        super().load_state(state)
+        self.stopped_reason = state.get("stopped_reason", "")
+
+    # -- where things are -----------------------------------------------------------------------------------------
+
+    @property
+    def _key(self) -> str:
+        """Name of the session's files: lower case, since the hub keeps the host part of a URL in lower case."""
+        uid = self._account().pw_uid
+        return f"{uid}-{self.name}" if self.name else str(uid)
+
+    @property
+    def socket(self) -> Path:
+        """Path of the session's socket, of at most 107 bytes (unix(7))."""
+        return Path(self.session_dir) / self._key / "server.sock"
+
+    @property
+    def _environment_file(self) -> Path:
+        return Path(self.environment_dir) / f"{self._key}.env"
+
+    def _account(self) -> pwd.struct_passwd:
+        """Return the Unix account of the user.
+
+        Raises
+        ------
+        SpawnException
+            There is no such account on this machine.
+        """
+        try:
+            return pwd.getpwnam(self.user.name)
+        except KeyError:
+            raise SpawnException(
+                _("There is no account {user} on the server. Please tell the administrators.").format(
+                    user=self.user.name
+                ),
+                reason="account",
+            ) from None
+
+    # -- start ----------------------------------------------------------------------------------------------------
+
+    def get_args(self) -> list[str]:
+        """Tell the server to listen on the session's socket, which its group may open."""
+        return [*super().get_args(), f"--ServerApp.sock={self.socket}", "--ServerApp.sock_mode=0660"]
+
+    def get_env(self) -> dict[str, str]:
+        """Add the search path and the user's shell to JupyterHub's environment of the session."""
+        env: dict[str, str] = super().get_env()
+        shell = self._account().pw_shell
+        env["SHELL"] = shell if os.access(shell, os.X_OK) and not shell.endswith(("nologin", "false")) else "/bin/bash"
+        env["PATH"] = self.path
+        env["XDG_RUNTIME_DIR"] = f"/run/jupyter-{self._key}"
+        return env
+
+    def _properties(self) -> dict[str, str | list[str]]:
+        """Return the properties of the session's unit: systemd.exec(5), systemd.resource-control(5)."""
+        account = self._account()
+        home = Path(account.pw_dir)
+        properties: dict[str, str | list[str]] = {
+            "Description": f"Jupyter session of {self.user.name}" + (f" ({self.name})" if self.name else ""),
+            # systemd-run then returns only when the program has been executed, and fails when it could not be.
+            "Type": "exec",
+            "WorkingDirectory": f"-{self._expand_user_vars(self.user_workingdir) if self.user_workingdir else home}",
+            "EnvironmentFile": str(self._environment_file),
+            "PAMName": self.pam_service,
+            "RuntimeDirectory": f"jupyter-{self._key}",
+            "RuntimeDirectoryMode": "0700",
+            "TimeoutStopSec": str(self.stop_timeout),
+            # A kernel that is killed for want of memory must not take its neighbours and the server along.
+            "OOMPolicy": "continue",
+            "TasksMax": str(self.tasks_limit),
+            "PrivateTmp": "yes",
+            "PrivateDevices": "yes",
+            "ProtectSystem": "strict",
+            "ReadWritePaths": [f"-{home}", str(self.socket.parent)],
+            "NoNewPrivileges": "yes",
+            "CapabilityBoundingSet": "",
+            "ProtectProc": "invisible",
+            "ProtectClock": "yes",
+            "ProtectControlGroups": "yes",
+            "ProtectHostname": "yes",
+            "ProtectKernelLogs": "yes",
+            "ProtectKernelModules": "yes",
+            "ProtectKernelTunables": "yes",
+            "RestrictSUIDSGID": "yes",
+            "RestrictRealtime": "yes",
+            "LockPersonality": "yes",
+            "TemporaryFileSystem": [f"{path}:ro,mode=0755" for path in self.hidden_paths if Path(path).is_dir()],
+        }
+        if any(home.is_relative_to(path) for path in self.hidden_paths):
+            properties["BindPaths"] = str(home)
+        if self.mem_limit is not None:
+            # Without the second line the limit would only move the session's memory to the swap space.
+            properties |= {"MemoryMax": str(self.mem_limit), "MemorySwapMax": "0"}
+        if self.cpu_limit is not None:
+            properties["CPUQuota"] = f"{int(self.cpu_limit * 100)}%"
+        for name, value in self.unit_extra_properties.items():
+            values = value if isinstance(value, list) else [value]
+            properties[name] = [self._expand_user_vars(item) for item in values]
+        return properties
+
+    def _prepare_files(self) -> None:
+        """Make the socket's directory and hand the environment to systemd."""
+        account = self._account()
+        directory = self.socket.parent
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(mode=0o700)
+        os.chown(directory, account.pw_uid, grp.getgrnam(self.socket_group).gr_gid)
+        # The set-group-ID bit gives the socket the proxy's group, which the user is no member of; others see nothing.
+        directory.chmod(0o2710)
+        # The hub appends the port 80 to the address it hands the proxy, which takes it for a part of the file's name.
+        Path(f"{self.socket}:80").symlink_to(self.socket.name)
+
+        environment = self._environment_file
+        environment.parent.mkdir(mode=0o700, exist_ok=True)
+        environment.unlink(missing_ok=True)
+        with open(environment, "x", opener=lambda path, flags: os.open(path, flags, 0o400)) as file:
+            file.writelines(f"{name}={shlex.quote(value)}\n" for name, value in sorted(self.get_env().items()))
+
+    def _remove_files(self) -> None:
+        shutil.rmtree(self.socket.parent, ignore_errors=True)
+        self._environment_file.unlink(missing_ok=True)
+
+    def _report(self, percent: int, message: str) -> None:
+        self._progress_messages.put_nowait({"progress": percent, "message": message})
+
+    async def progress(self) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield what the start is doing, for the page that waits for it."""
+        while True:
+            yield await self._progress_messages.get()
+
+    async def start(self) -> str:
+        """Start the session and return its address once it answers.
+
+        Raises
+        ------
+        SpawnException
+            The unit could not be started, or ended before it answered; the message is for the student and carries the
+            exit code and the last lines of the journal.
+        """
+        self.stopped_reason = ""
+        self._report(10, _("Preparing your session"))
+        # Left over when the hub lost its database, or from a start that was cut off.
+        await units.stop(self.unit_name)
+        self._prepare_files()
+        self._report(30, _("Starting the server"))
+        account = self._account()
+        try:
+            await units.start(
+                self.unit_name,
+                [self._expand_user_vars(word) for word in [*self.cmd, *self.get_args()]],
+                uid=account.pw_uid,
+                gid=account.pw_gid,
+                slice_=self.slice or "jupyter.slice",
+                properties=self._properties(),
+            )
+        except units.UnitError as error:
+            self.log.error("%s could not be started: %s", self.unit_name, error)
+            raise await self._failure() from error
+        self._report(60, _("Waiting for the server to answer"))
+        await self._wait_answering()
+        self._report(90, _("The server answers"))
+        return f"http+unix://{quote(str(self.socket), safe='')}"
+
+    async def _wait_answering(self) -> None:
+        """Return when the server answers; the hub's own time limit cancels the wait.
+
+        Raises
+        ------
+        SpawnException
+            The unit ended first.
+        """
+        url = url_path_join(f"http+unix://{quote(str(self.socket), safe='')}", self.server.base_url, "api")
+        while True:
+            # Asking systemd costs a process: do it five times a second, and look at the socket more often.
+            if not (await units.show(self.unit_name)).running:
+                raise await self._failure()
+            for _attempt in range(4):
+                if self.socket.is_socket():
+                    try:
+                        await fetch(url, raise_for_status=False, allow_redirects=False)
+                        return
+                    except aiohttp.ClientError:
+                        pass
+                await asyncio.sleep(0.05)
+
+    async def _failure(self) -> SpawnException:
+        """Say why the start failed, with what the unit wrote last."""
+        state = await units.show(self.unit_name)
+        log = await units.journal(state.invocation, self.failure_lines)
+        message = _("Your session ended while it was starting (exit code {code}).").format(code=state.exit_code)
+        if reason := self._reason(state):
+            message = reason
+        failure = SpawnException(message, reason="session-ended", log_message=f"{message}\n{log}")
+        # For the page: it shows the lines below the message.
+        failure.log_tail = log
+        return failure
+
+    # -- watch and stop -------------------------------------------------------------------------------------------
+
+    def _reason(self, state: units.UnitState) -> str:
+        """Say to the student why a unit ended, or nothing where it ended as it should."""
+        if state.result == "oom-kill":
+            if self.mem_limit is None:
+                return _("Your session was ended because the server ran out of memory.")
+            return _("Your session reached its memory limit of {limit} MiB and was ended.").format(
+                limit=self.mem_limit // 2**20
+            )
+        if state.result in {"success", ""}:
+            return ""
+        return _("Your session ended unexpectedly (exit code {code}).").format(code=state.exit_code)
+
+    async def poll(self) -> int | None:
+        """Return None while the unit runs, else the exit code of its server (0 when nothing is known of it)."""
+        state = await units.show(self.unit_name)
+        if state.running:
+            return None
+        self.stopped_reason = self._reason(state) or self.stopped_reason
+        return state.exit_code
+
+    async def stop(self, now: bool = False) -> None:
+        """End every process of the session and remove its files."""
+        await units.stop(self.unit_name)
+        self._remove_files()
