@@ -77,8 +77,9 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"Share not found or expired", N_("This invitation does not exist or has expired.")),
     (r"Invalid share code: .*", N_("This invitation does not exist or has expired.")),
     (r"You can't share with yourself!", N_("This invitation is your own.")),
-    # Tokens.
+    # Tokens and the applications that hold them.
     (r"Server at (?P<address>\S+)", N_("Session at %(address)s")),
+    (r"JupyterHub service (?P<name>\S+)", "%(name)s"),
     (r"Requested via token page", N_("Requested on this page")),
     # What home.js writes.
     (r"Start My Server", N_("Start my session")),

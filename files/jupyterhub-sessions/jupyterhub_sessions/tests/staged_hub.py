@@ -8,8 +8,8 @@ import os
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from jupyterhub.proxy import Proxy
-from jupyterhub.spawner import SimpleLocalProcessSpawner, SpawnException
+from jupyterhub.proxy import Proxy  # type: ignore[import-untyped]
+from jupyterhub.spawner import SimpleLocalProcessSpawner, SpawnException  # type: ignore[import-untyped]
 from traitlets.config import get_config
 
 from jupyterhub_sessions.pages import configure_pages
@@ -24,7 +24,7 @@ class SpokenError(Exception):
     jupyterhub_message = REASON
 
 
-class StagedSpawner(SimpleLocalProcessSpawner):
+class StagedSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]
     """Act a start without any process."""
 
     log_tail: list[str] = []
@@ -68,7 +68,7 @@ class StagedSpawner(SimpleLocalProcessSpawner):
         await asyncio.sleep(600)
 
 
-class NoProxy(Proxy):
+class NoProxy(Proxy):  # type: ignore[misc]
     """Keep the routes and proxy nothing: the tests talk to the hub's port."""
 
     should_start = False

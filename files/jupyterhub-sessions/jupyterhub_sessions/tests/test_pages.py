@@ -64,8 +64,8 @@ def translated(language: str) -> dict[str, list[str]]:
     for message in po(language):
         if message.id:
             ids = [message.id] if isinstance(message.id, str) else message.id
-            strings = [message.string] if isinstance(message.string, str) else message.string
-            result.update(dict.fromkeys(ids, list(strings)))
+            strings = [message.string] if isinstance(message.string, str) else list(message.string or ())
+            result.update({each: strings for each in ids})
     return result
 
 
@@ -440,7 +440,7 @@ def test_failed_start_shows_reason_and_log(hub: Hub) -> None:
     assert reason(hub) in page.visible.texts
     assert "kernel: &lt;first&gt; line\nkernel: last line" in page.html
     assert said(hub, "Start again") in page.visible.texts
-    assert 'href="/hub/spawn/fails/"' in page.html
+    assert 'href="/hub/spawn/fails"' in page.html
 
 
 def test_failed_start_keeps_internals(hub: Hub) -> None:
@@ -508,7 +508,7 @@ def test_stop_pending(hub: Hub) -> None:
     ("path", "title"),
     [
         ("/hub/nowhere", "Page not found"),
-        ("/hub/admin", "Page not found"),
+        ("/hub/admin", "No access"),
         ("/hub/error/403", "No access"),
         ("/hub/error/500", "Something went wrong"),
         ("/hub/error/503", "The session does not answer"),
@@ -647,7 +647,9 @@ def test_scripts_speak_the_language(hub: Hub) -> None:
                 if name != "d":
                     page.wait_for_selector(f'[data-server-name="{name}"]')
             page.wait_for_selector("#error-dialog.show")
-            refused = "You have as many additional sessions as are allowed (%(limit)s). Please delete one of them first."
+            refused = (
+                "You have as many additional sessions as are allowed (%(limit)s). Please delete one of them first."
+            )
             expected = said(hub, "That did not work: %(reason)s") % {"reason": said(hub, refused) % {"limit": "3"}}
             assert page.inner_text(".ajax-error") == expected
 
