@@ -68,6 +68,6 @@ def ngettext(singular: str, plural: str, n: int) -> str:
     return _active.ngettext(singular, plural, n)
 
 
-def N_(message: str) -> str:  # noqa: N802 - gettext's own name for it, known to the extractors
+def N_(message: str) -> str:
     """Mark a message of a module's constant for the catalogue, to be translated where it is used."""
     return message

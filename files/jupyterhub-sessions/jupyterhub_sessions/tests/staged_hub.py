@@ -5,14 +5,13 @@ Read by `jupyterhub -f`; what differs from one test run to another comes from th
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
-from typing import Any
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, ClassVar
 
 from jupyterhub.proxy import Proxy  # type: ignore[import-untyped]
 from jupyterhub.spawner import SimpleLocalProcessSpawner, SpawnException  # type: ignore[import-untyped]
-from traitlets.config import get_config
-
 from jupyterhub_sessions.pages import configure_pages
+from traitlets.config import get_config
 
 REASON = "Причина: память" if os.environ["STAGED_LANGUAGE"] == "ru" else "Reason: memory"
 LOG = ["kernel: <first> line", "kernel: last line"]
@@ -27,7 +26,7 @@ class SpokenError(Exception):
 class StagedSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]
     """Act a start without any process."""
 
-    log_tail: list[str] = []
+    log_tail: Sequence[str] = ()
     stopped_reason = ""
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -72,7 +71,7 @@ class NoProxy(Proxy):  # type: ignore[misc]
     """Keep the routes and proxy nothing: the tests talk to the hub's port."""
 
     should_start = False
-    routes: dict[str, dict[str, Any]] = {}
+    routes: ClassVar[dict[str, dict[str, Any]]] = {}
 
     async def add_route(self, routespec: str, target: str, data: dict[str, Any]) -> None:
         """Remember a route."""

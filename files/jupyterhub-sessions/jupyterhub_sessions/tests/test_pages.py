@@ -1,5 +1,6 @@
 """The pages of the hub: complete in each language, and right where a real hub shows them."""
 
+import contextlib
 import dataclasses
 import functools
 import http.cookiejar
@@ -22,16 +23,18 @@ import pytest
 from babel.messages import Catalog
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
+from jupyterhub_sessions import i18n, pages, upstream
 from traitlets.config import Config
 
-from jupyterhub_sessions import i18n, pages, upstream
-
 if TYPE_CHECKING:
-    from playwright.sync_api import Dialog
+    from playwright.sync_api import Dialog, Route
+    from playwright.sync_api import Page as BrowserPage
 
 PACKAGE = Path(pages.__file__).parent
 PLACEHOLDER = re.compile(r"%\(\w+\)s")
+NGINX_PAGES = PACKAGE.parents[2] / "roles" / "nginx" / "templates" / "var" / "www" / "cygnet"
 CHROMIUM = shutil.which("chromium")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 
 
 # --- the catalogue -----------------------------------------------------------------------------------------------
@@ -329,7 +332,8 @@ def assert_speaks(page: Page, language: str) -> None:
     """Find the page in the language and, if that is not English, nothing English on it."""
     assert page.visible.language == language
     if language == "en":
-        assert not re.search("[а-яё]", page.visible.text.replace("Лаборатория", "").replace("Причина", ""), re.I)
+        own = page.visible.text.replace("Лаборатория", "")
+        assert not re.search("[а-яё]", own, re.IGNORECASE), own
         return
     lines = page.visible.texts
     left = {message for message in sources() if PLACEHOLDER.sub("", message) == message and message in lines}
@@ -600,12 +604,12 @@ def test_logo(hub: Hub) -> None:
 @pytest.mark.parametrize("name", ["logout.html"])
 def test_pages_no_staged_hub_shows(language: str, name: str) -> None:
     """The remaining pages render in each language."""
-    from jinja2 import ChoiceLoader, Environment, FileSystemLoader
+    from jinja2 import Environment, FileSystemLoader
 
     i18n.set_language(language)
     try:
         environment = Environment(
-            autoescape=True, extensions=[pages.PagesExtension], loader=ChoiceLoader([FileSystemLoader(pages.TEMPLATES)])
+            autoescape=True, extensions=[pages.PagesExtension], loader=FileSystemLoader(pages.TEMPLATES)
         )
         html = environment.get_template(name).render(
             language=language,
@@ -620,9 +624,12 @@ def test_pages_no_staged_hub_shows(language: str, name: str) -> None:
     assert_speaks(Page(200, name, html), language)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-def test_scripts_speak_the_language(hub: Hub) -> None:
-    """What upstream's scripts write into a page, ask and report is in the site's language."""
+# --- in a browser ------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def chromium_page() -> Iterator["BrowserPage"]:
+    """Open a page in Chromium and, at the end, fail on errors of its scripts."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -635,44 +642,111 @@ def test_scripts_speak_the_language(hub: Hub) -> None:
             page = chromium.new_page()
             errors: list[str] = []
             page.on("pageerror", lambda error: errors.append(str(error)))
-            page.goto(f"{hub.base}/hub/login?next=/hub/home")
-            page.fill("#username_input", "scripted")
-            page.fill("#password_input", "right")
-            page.click("#login_submit")
-            # Too many names: the hub refuses the fourth, and jhapi.js shows it.
-            for name in ("a", "b", "c", "d"):
-                page.wait_for_function("window._jupyterhub_page_loaded")
-                page.fill(".new-server-name", name)
-                page.click(".new-server-btn")
-                if name != "d":
-                    page.wait_for_selector(f'[data-server-name="{name}"]')
-            page.wait_for_selector("#error-dialog.show")
-            refused = (
-                "You have as many additional sessions as are allowed (%(limit)s). Please delete one of them first."
-            )
-            expected = said(hub, "That did not work: %(reason)s") % {"reason": said(hub, refused) % {"limit": "3"}}
-            assert page.inner_text(".ajax-error") == expected
-
-            page.goto(f"{hub.base}/hub/home")
-            page.wait_for_function("window._jupyterhub_page_loaded")
-            questions: list[str] = []
-
-            def answer(dialog: "Dialog") -> None:
-                questions.append(dialog.message)
-                dialog.dismiss()
-
-            page.on("dialog", answer)
-            page.evaluate("document.querySelector('.delete-server').click()")
-            assert questions == [said(hub, "Do you really want to delete the session “%(name)s”?") % {"name": "a"}]
-
-            page.goto(f"{hub.base}/hub/spawn")
-            page.wait_for_selector(".progress-log-event >> nth=1", state="attached")
-            assert page.locator(".progress-log-event").all_text_contents() == [
-                said(hub, "The session has been requested"),
-                said(hub, "The session is starting"),
-            ]
-            page.click("#stop-server-btn")
-            page.wait_for_url("**/hub/home")
+            yield page
             assert errors == []
         finally:
             chromium.close()
+
+
+@needs_chromium
+def test_scripts_speak_the_language(hub: Hub) -> None:
+    """What upstream's scripts write into a page, ask and report is in the site's language."""
+    with chromium_page() as page:
+        page.goto(f"{hub.base}/hub/login?next=/hub/home")
+        page.fill("#username_input", "scripted")
+        page.fill("#password_input", "right")
+        page.click("#login_submit")
+        # Too many names: the hub refuses the fourth, and jhapi.js shows it.
+        for name in ("a", "b", "c", "d"):
+            page.wait_for_function("window._jupyterhub_page_loaded")
+            page.fill(".new-server-name", name)
+            page.click(".new-server-btn")
+            if name != "d":
+                page.wait_for_selector(f'[data-server-name="{name}"]')
+        page.wait_for_selector("#error-dialog.show")
+        refused = "You have as many additional sessions as are allowed (%(limit)s). Please delete one of them first."
+        expected = said(hub, "That did not work: %(reason)s") % {"reason": said(hub, refused) % {"limit": "3"}}
+        assert page.inner_text(".ajax-error") == expected
+
+        page.goto(f"{hub.base}/hub/home")
+        page.wait_for_function("window._jupyterhub_page_loaded")
+        questions: list[str] = []
+
+        def answer(dialog: "Dialog") -> None:
+            questions.append(dialog.message)
+            dialog.dismiss()
+
+        page.on("dialog", answer)
+        page.evaluate("document.querySelector('.delete-server').click()")
+        assert questions == [said(hub, "Do you really want to delete the session “%(name)s”?") % {"name": "a"}]
+
+        page.goto(f"{hub.base}/hub/spawn")
+        page.wait_for_selector(".progress-log-event >> nth=1", state="attached")
+        assert page.locator(".progress-log-event").all_text_contents() == [
+            said(hub, "The session has been requested"),
+            said(hub, "The session is starting"),
+        ]
+        page.click("#stop-server-btn")
+        page.wait_for_url("**/hub/home")
+
+
+# --- nginx's pages -----------------------------------------------------------------------------------------------
+
+
+def nginx_page(name: str, language: str) -> Page:
+    """Render a page of the role nginx as Ansible does."""
+    from ansible.plugins.filter.core import FilterModule  # type: ignore[import-untyped]
+    from ansible.plugins.test.core import TestModule  # type: ignore[import-untyped]
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(NGINX_PAGES), undefined=StrictUndefined, trim_blocks=True)
+    environment.filters.update(FilterModule().filters())
+    environment.tests.update(TestModule().tests())
+    html = environment.get_template(f"{name}.html.j2").render(
+        ansible_managed="Ansible managed",
+        nginx_site_name="Лаборатория <β>",
+        nginx_language=language,
+        nginx_support_contact="help@university.example",
+    )
+    return Page(503, name, html)
+
+
+@pytest.mark.parametrize("language", i18n.LANGUAGES)
+@pytest.mark.parametrize("name", ["unavailable", "too_many_requests"])
+def test_nginx_page(name: str, language: str) -> None:
+    """A page of nginx's speaks the site's language and loads nothing."""
+    page = nginx_page(name, language)
+    assert_speaks(page, language)
+    assert "Лаборатория <β>" in page.visible.texts
+    assert re.findall(r"""(?:src|href)=["'](?!data:|mailto:|/hub/login)|url\(|@import""", page.html) == []
+
+
+@needs_chromium
+def test_unavailable_page_returns_when_the_hub_answers() -> None:
+    """The page shown for a hub that is down tries again by itself, and opens what was asked for."""
+    down = nginx_page("unavailable", "en").html
+    health = iter((503, 503, 200))
+    asked: list[str] = []
+
+    def serve(route: "Route") -> None:
+        asked.append(urllib.parse.urlsplit(route.request.url).path)
+        if asked[-1] == "/hub/health":
+            route.fulfill(status=next(health))
+        elif asked.count(asked[-1]) == 1:
+            route.fulfill(status=503, content_type="text/html", body=down)
+        else:
+            route.fulfill(content_type="text/html", body="<p id=up>up</p>")
+
+    with chromium_page() as page:
+        page.clock.install()
+        page.route("**/*", serve)
+        page.goto("http://localhost/hub/home")
+        assert page.is_visible("#scripted")
+        for attempt in ("1", "2"):
+            with page.expect_response("**/hub/health"):
+                page.clock.run_for(3000)
+            assert page.inner_text("#count") == attempt
+        with page.expect_response("**/hub/health"):
+            page.clock.run_for(3000)
+        page.wait_for_selector("#up")
+    assert asked == ["/hub/home", *["/hub/health"] * 3, "/hub/home"]
