@@ -101,7 +101,7 @@ def _start_slirp(outside: list[tuple[int, int]]) -> subprocess.Popen[bytes]:
         [*command, "--netns-type=path", namespace, SLIRP_TAP],
         stdin=subprocess.DEVNULL,
         pass_fds=(ready,),
-        preexec_fn=go_outside,
+        preexec_fn=go_outside,  # noqa: PLW1509 - there are no threads
     )
     os.close(ready)
     if not os.read(ready_read, 1):

@@ -250,9 +250,7 @@ def _configuration(spec: Spec, state: State, host: Host) -> dict[str, File]:
         "/etc/systemd/network/10-vm.network": File(network),
         "/etc/ssh/ssh_host_ed25519_key": File(key.read_text(), mode=0o600),
         "/etc/ssh/ssh_host_ed25519_key.pub": File(key.with_suffix(".pub").read_text()),
-        "/home/admin/.ssh/authorized_keys": File(
-            state.key.with_suffix(".pub").read_text(), mode=0o600, owner=1000
-        ),
+        "/home/admin/.ssh/authorized_keys": File(state.key.with_suffix(".pub").read_text(), mode=0o600, owner=1000),
         "/etc/vm-configured": File(""),
     }
 

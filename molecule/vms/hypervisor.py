@@ -166,9 +166,7 @@ def choose(
     return Hypervisor("qemu")
 
 
-def missing_packages(
-    hypervisor: Hypervisor, which: Callable[[str], str | None] = shutil.which
-) -> list[str]:
+def missing_packages(hypervisor: Hypervisor, which: Callable[[str], str | None] = shutil.which) -> list[str]:
     """List the Debian packages that the hypervisor needs and this machine lacks."""
     return [package for package, program in hypervisor.packages().items() if not which(program)]
 

@@ -212,9 +212,9 @@ def _install(os_name: str, hypervisor: Hypervisor, building: Path, root: Path) -
     customize.write_text(_CUSTOMIZE.format(masked=" ".join(_MASKED_UNITS)))
     command = [
         *["mmdebstrap", "--mode=root", "--variant=important", f"--include={','.join(packages(hypervisor))}"],
-        *["--aptopt=Acquire::Languages \"none\"", "--aptopt=Acquire::Retries \"3\""],
-        f"--customize-hook=tar --extract --file={files} --directory=\"$1\" --no-overwrite-dir",
-        f"--customize-hook=chroot \"$1\" /bin/sh < {customize}",
+        *['--aptopt=Acquire::Languages "none"', '--aptopt=Acquire::Retries "3"'],
+        f'--customize-hook=tar --extract --file={files} --directory="$1" --no-overwrite-dir',
+        f'--customize-hook=chroot "$1" /bin/sh < {customize}',
         *[os_name, str(root)],
     ]
     _run(command, building / "log")
