@@ -17,8 +17,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hypervisor import Hypervisor, Machine
-from namespaces import CLONE_NEWNET, MS_BIND, die_with_parent, mount, popen_as_init, private_mounts, unshare
+from hypervisor import REBOOT_SCRIPT, REBOOT_STATUS, Hypervisor, Machine
+from errors import VmError
+from namespaces import (
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    MS_BIND,
+    die_with_parent,
+    mount,
+    popen_as_init,
+    private_mounts,
+    setns,
+    unshare,
+)
 from spec import BRIDGE, GATEWAY, NAMESERVER, PREFIX, Spec
 from state import State
 
@@ -26,6 +37,8 @@ from state import State
 SLIRP_TAP = "slirp0"
 MTU = 1500
 _CHUNK = 65536
+_SERVING: set[asyncio.Task[Any]] = set()
+_OUTSIDE = (("net", CLONE_NEWNET), ("mnt", CLONE_NEWNS))
 
 
 @dataclass
@@ -47,35 +60,56 @@ def log(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def run_inside(plan: Plan, ready: int, go: int) -> None:
-    """Build the network, then run the VMs until killed.
-
-    Parameters
-    ----------
-    ready
-        Pipe to write to when the network namespace exists.
-    go
-        Pipe to read from until slirp4netns has put its tap into it.
-    """
+def run_inside(plan: Plan) -> None:
+    """Build the network, then run the VMs until killed."""
     die_with_parent()
+    outside = [(os.open(f"/proc/self/ns/{kind}", os.O_RDONLY), flag) for kind, flag in _OUTSIDE]
     unshare(CLONE_NEWNET)
     private_mounts()
     _mount(plan)
+    slirp = _start_slirp(outside)
     _ip("link", "set", "lo", "up")
     _ip("link", "add", "br0", "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
-    os.write(ready, b"1")
-    if not os.read(go, 1):
-        return
-    for tap in [SLIRP_TAP, *(machine.tap for machine in plan.machines.values())]:
-        if tap != SLIRP_TAP:
-            _ip("tuntap", "add", tap, "mode", "tap", "vnet_hdr")
+    for machine in plan.machines.values():
+        _ip("tuntap", "add", machine.tap, "mode", "tap", "vnet_hdr")
+    for tap in (SLIRP_TAP, *(machine.tap for machine in plan.machines.values())):
         _ip("link", "set", tap, "mtu", str(MTU), "master", "br0", "up")
     _ip("link", "set", "br0", "mtu", str(MTU), "up")
     _ip("address", "add", f"{BRIDGE}/{PREFIX}", "dev", "br0")
     _ip("route", "add", "default", "via", GATEWAY)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    asyncio.run(_Campus(plan).run())
+    asyncio.run(_Campus(plan, slirp).run())
+
+
+def _start_slirp(outside: list[tuple[int, int]]) -> subprocess.Popen[bytes]:
+    """Connect the network to the outside: no address, rule or interface of the host is touched for it.
+
+    slirp4netns is a child of ours, hence in our PID namespace and gone with it, but works in the host's network.
+    """
+
+    def go_outside() -> None:
+        die_with_parent()
+        for fd, flag in outside:
+            setns(fd, flag)
+
+    # /proc is the host's, and so are the ids in it.
+    namespace = f"/proc/{os.readlink('/proc/self')}/ns/net"
+    ready_read, ready = os.pipe2(os.O_CLOEXEC)
+    command = ["slirp4netns", "--disable-host-loopback", f"--mtu={MTU}", f"--ready-fd={ready}"]
+    process = subprocess.Popen(
+        [*command, "--netns-type=path", namespace, SLIRP_TAP],
+        stdin=subprocess.DEVNULL,
+        pass_fds=(ready,),
+        preexec_fn=go_outside,  # noqa: PLW1509 - there are no threads
+    )
+    os.close(ready)
+    if not os.read(ready_read, 1):
+        raise VmError("slirp4netns did not start")
+    os.close(ready_read)
+    for fd, _ in outside:
+        os.close(fd)
+    return process
 
 
 def _ip(*arguments: str) -> None:
@@ -86,6 +120,9 @@ def _mount(plan: Plan) -> None:
     """Mount the memory of User-Mode Linux, whose size /dev/shm may not have, and names for `run`."""
     memory = sum(machine.memory_mb + 64 for machine in plan.machines.values())
     mount("tmpfs", str(plan.state.scratch), "tmpfs", options=f"size={memory}m,mode=0700")
+    for machine in plan.machines.values():
+        machine.reboot_script.write_text(REBOOT_SCRIPT)
+        machine.reboot_script.chmod(0o700)
     hosts = plan.state.scratch / "hosts"
     hosts.write_text(f"127.0.0.1 localhost\n{plan.spec.hosts_lines}")
     resolver = plan.state.scratch / "resolv.conf"
@@ -104,6 +141,7 @@ class _Vm:
     hypervisor: Hypervisor
     process: subprocess.Popen[bytes] | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    cut: bool = False
 
     def start(self) -> None:
         if self.process is not None:
@@ -111,7 +149,11 @@ class _Vm:
         environment = os.environ | {"TMPDIR": str(self.machine.scratch), "HOME": str(self.machine.scratch)}
         with self.console.open("ab") as console:
             self.process = popen_as_init(
-                self.hypervisor.command(self.machine), stdout=console, stderr=console, env=environment
+                self.hypervisor.command(self.machine),
+                program=self.hypervisor.program,
+                stdout=console,
+                stderr=console,
+                env=environment,
             )
         self.ended.clear()
         pidfd = os.pidfd_open(self.process.pid)
@@ -121,9 +163,12 @@ class _Vm:
     def _reap(self, pidfd: int) -> None:
         asyncio.get_running_loop().remove_reader(pidfd)
         os.close(pidfd)
-        if self.process is not None:
-            log(f"{self.machine.name}: off (status {self.process.wait()})")
+        status = self.process.wait() if self.process else None
         self.process = None
+        if status == REBOOT_STATUS and not self.cut:
+            self.start()
+            return
+        log(f"{self.machine.name}: off (status {status})")
         self.ended.set()
 
     async def off(self, grace: float) -> bool:
@@ -134,15 +179,19 @@ class _Vm:
             await asyncio.wait_for(self.ended.wait(), grace)
         except TimeoutError:
             log(f"{self.machine.name}: power cut")
-            self.process.kill()
+            self.cut = True
+            if self.process:
+                self.process.kill()
             await self.ended.wait()
+            self.cut = False
             return False
         return True
 
 
 class _Campus:
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, slirp: subprocess.Popen[bytes]) -> None:
         self._plan = plan
+        self._slirp = slirp
         self._vms = {
             name: _Vm(machine, plan.state.of(plan.spec.host(name)) / "console.log", plan.hypervisor)
             for name, machine in plan.machines.items()
@@ -155,7 +204,10 @@ class _Campus:
         await asyncio.start_unix_server(self._serve, sock=self._plan.control)
         for vm in self._vms.values():
             vm.start()
-        await asyncio.Event().wait()
+        slirp_ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(os.pidfd_open(self._slirp.pid), slirp_ended.set)
+        await slirp_ended.wait()
+        raise VmError(f"slirp4netns ended with status {self._slirp.wait()}")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -184,6 +236,10 @@ class Forwarder:
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
+        # The event loop forgets a task whose connection ended while the VM's side is still open.
+        if task := asyncio.current_task():
+            _SERVING.add(task)
+            task.add_done_callback(_SERVING.discard)
         try:
             async with asyncio.timeout(10):
                 inner_reader, inner_writer = await asyncio.open_connection(self.address, self.port)

@@ -109,14 +109,13 @@ def _up(options: argparse.Namespace) -> None:
     try:
         # Whatever is here is from VMs that are gone: their supervisor would hold the lock.
         state.clear(keep_lock=True)
+        state.spec.write_text(options.spec.read_text())
         hypervisor = _chosen()
         require_packages(hypervisor)
         _require_memory(spec)
         listeners = _listen(spec)
         _boot(spec, state, hypervisor, listeners, lock)
-        _write_summary(spec, state, hypervisor, listeners)
     except BaseException:
-        state.end_supervisor()
         state.clear()
         raise
 
@@ -183,6 +182,7 @@ def _boot(
         supervisor, keep = fork_supervisor(plan, lock)
     try:
         _wait_for_ssh(state, [host.name for host in spec.hosts], hypervisor.boot_seconds, supervisor)
+        _write_summary(spec, state, hypervisor, listeners)
         os.write(keep, KEEP)
     except BaseException:
         os.kill(supervisor, signal.SIGTERM)
@@ -250,9 +250,7 @@ def _configuration(spec: Spec, state: State, host: Host) -> dict[str, File]:
         "/etc/systemd/network/10-vm.network": File(network),
         "/etc/ssh/ssh_host_ed25519_key": File(key.read_text(), mode=0o600),
         "/etc/ssh/ssh_host_ed25519_key.pub": File(key.with_suffix(".pub").read_text()),
-        "/home/admin/.ssh/authorized_keys": File(
-            state.key.with_suffix(".pub").read_text(), mode=0o600, owner=1000
-        ),
+        "/home/admin/.ssh/authorized_keys": File(state.key.with_suffix(".pub").read_text(), mode=0o600, owner=1000),
         "/etc/vm-configured": File(""),
     }
 

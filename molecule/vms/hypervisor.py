@@ -13,6 +13,11 @@ from errors import SpecError, VmError
 Name = Literal["kvm", "uml", "qemu"]
 
 OVERRIDE = "CYGNET_HYPERVISOR"
+# How a VM's process says that the guest wants a reboot. QEMU reboots within its process; User-Mode Linux executes
+# argv[0] again but keeps its tap open, which then is busy. So argv[0] names a script that ends with this status.
+REBOOT_STATUS = 64
+REBOOT_SCRIPT = f"#!/bin/sh\nexit {REBOOT_STATUS}\n"
+
 UML_MODULES = Path("/usr/lib/uml/modules")
 
 # Debian package: the program of it that is looked for. The only list of them: the Makefile asks for it.
@@ -40,6 +45,11 @@ class Machine:
     disk: Path
     configuration: Path
     scratch: Path
+
+    @property
+    def reboot_script(self) -> Path:
+        """What User-Mode Linux executes to reboot."""
+        return self.scratch / "reboot"
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,11 @@ class Hypervisor:
             command = ["qemu-img", "create", "-q", "-f", "qcow2", *base, str(machine.disk)]
             subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
+    @property
+    def program(self) -> str:
+        """Name the program to execute; `command` begins with what it is told to be its name."""
+        return "linux.uml" if self.name == "uml" else "qemu-system-x86_64"
+
     def command(self, machine: Machine) -> list[str]:
         """Return the command line that boots the VM with its console on standard output."""
         return self._uml(machine) if self.name == "uml" else self._qemu(machine)
@@ -81,7 +96,7 @@ class Hypervisor:
     def _uml(self, machine: Machine) -> list[str]:
         network = f"transport=tap,ifname={machine.tap},depth=64,gro=1,mac={machine.mac},mtu={machine.mtu}"
         return [
-            "linux.uml",
+            str(machine.reboot_script),
             f"mem={machine.memory_mb}M",
             f"umid={machine.name}",
             f"uml_dir={machine.scratch}",
@@ -116,7 +131,7 @@ class Hypervisor:
 
 
 def _kernel_arguments(machine: Machine) -> list[str]:
-    return ["rw", f"systemd.hostname={machine.name}", "systemd.show_status=true"]
+    return ["rw", "panic=5", f"systemd.hostname={machine.name}", "systemd.show_status=true"]
 
 
 def _comma(path: Path) -> str:
@@ -151,9 +166,7 @@ def choose(
     return Hypervisor("qemu")
 
 
-def missing_packages(
-    hypervisor: Hypervisor, which: Callable[[str], str | None] = shutil.which
-) -> list[str]:
+def missing_packages(hypervisor: Hypervisor, which: Callable[[str], str | None] = shutil.which) -> list[str]:
     """List the Debian packages that the hypervisor needs and this machine lacks."""
     return [package for package, program in hypervisor.packages().items() if not which(program)]
 

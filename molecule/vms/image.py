@@ -81,9 +81,18 @@ ExecStart=tar --extract --file={device} --directory=/
 WantedBy=sysinit.target
 """
 
+# A UML kernel has 500 terminals nobody uses; udev would spend ten seconds of each boot on them.
+_UML_COLDPLUG = """\
+[Service]
+ExecStart=
+ExecStart=-udevadm trigger --type=subsystems --action=add
+ExecStart=-udevadm trigger --type=devices --action=add --prioritized-subsystem=block,net --subsystem-nomatch=tty
+"""
+
 _CUSTOMIZE = """\
 set -eu
 update-ca-certificates
+update-locale LANG=C.UTF-8
 useradd --create-home --shell /bin/bash --uid 1000 --user-group admin
 install -d -m 0700 -o admin -g admin /home/admin/.ssh
 systemctl enable vm-configuration.service systemd-networkd.service
@@ -92,6 +101,7 @@ rm -f /etc/ssh/ssh_host_*
 : > /etc/machine-id
 rm -f /etc/hostname /etc/hosts /etc/resolv.conf
 mkdir -p /var/log/journal
+touch /etc/.updated /var/.updated
 """
 
 
@@ -112,9 +122,10 @@ def overlay(hypervisor: Hypervisor) -> dict[str, File]:
     files = {
         "/etc/systemd/system/vm-configuration.service": File(unit),
         "/etc/sudoers.d/admin": File("admin ALL=(ALL:ALL) NOPASSWD: ALL\n", mode=0o440),
-        "/etc/default/locale": File("LANG=C.UTF-8\n"),
         "/etc/fstab": File("/dev/root / ext4 defaults 0 0\n"),
     }
+    if hypervisor.kind == "uml":
+        files["/etc/systemd/system/systemd-udev-trigger.service.d/uml.conf"] = File(_UML_COLDPLUG)
     for name, content in host_certificates().items():
         files[f"/usr/local/share/ca-certificates/{name}"] = File(content)
     return files
@@ -201,9 +212,9 @@ def _install(os_name: str, hypervisor: Hypervisor, building: Path, root: Path) -
     customize.write_text(_CUSTOMIZE.format(masked=" ".join(_MASKED_UNITS)))
     command = [
         *["mmdebstrap", "--mode=root", "--variant=important", f"--include={','.join(packages(hypervisor))}"],
-        *["--aptopt=Acquire::Languages \"none\"", "--aptopt=Acquire::Retries \"3\""],
-        f"--customize-hook=tar --extract --file={files} --directory=\"$1\" --no-overwrite-dir",
-        f"--customize-hook=chroot \"$1\" /bin/sh < {customize}",
+        *['--aptopt=Acquire::Languages "none"', '--aptopt=Acquire::Retries "3"'],
+        f'--customize-hook=tar --extract --file={files} --directory="$1" --no-overwrite-dir',
+        f'--customize-hook=chroot "$1" /bin/sh < {customize}',
         *[os_name, str(root)],
     ]
     _run(command, building / "log")

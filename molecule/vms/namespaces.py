@@ -53,6 +53,7 @@ def private_mounts() -> None:
 
 def popen_as_init(
     argv: list[str],
+    program: str | None = None,
     stdout: IO[Any] | int | None = None,
     stderr: IO[Any] | int | None = None,
     env: dict[str, str] | None = None,
@@ -62,6 +63,7 @@ def popen_as_init(
 
     Killing it then kills everything it ever forked, and `wait` returns only when all of that is gone. User-Mode Linux
     needs this: the processes that run its guest's programs outlive a killed kernel.
+    `program` is executed in place of what `argv` begins with.
     """
 
     def prepare() -> None:
@@ -75,11 +77,12 @@ def popen_as_init(
         try:
             return subprocess.Popen(
                 argv,
+                executable=program,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
                 env=env,
-                preexec_fn=prepare,
+                preexec_fn=prepare,  # noqa: PLW1509 - there are no threads
                 start_new_session=True,
             )
         finally:

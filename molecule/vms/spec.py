@@ -122,7 +122,9 @@ def _host(data: Any, number: int) -> Host:
     fields = _mapping(data, where, {"name", "os"}, {"memory_mb", "publish", "aliases"})
     name = _string(fields["name"], f"{where}.name")
     if not _HOSTNAME.fullmatch(name) or name == "localhost":
-        raise SpecError(f"{where}.name is {name!r}; a host name has small letters, digits and inner hyphens, at most 63.")
+        raise SpecError(
+            f"{where}.name is {name!r}; a host name has small letters, digits and inner hyphens, at most 63."
+        )
     system = fields["os"]
     if system not in OSES:
         raise SpecError(f"{name}: os is {system!r}; choose one of: {', '.join(OSES)}.")

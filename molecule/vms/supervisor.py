@@ -5,15 +5,14 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 from types import FrameType
 from typing import NoReturn
 
-from campus import MTU, SLIRP_TAP, Plan, log, run_inside
+from campus import Plan, log, run_inside
 from errors import VmError
-from namespaces import CLONE_NEWPID, die_with_parent, unshare
+from namespaces import CLONE_NEWPID, unshare
 
 # What the starting command writes once all VMs answer. If its end of the pipe closes before, it was interrupted.
 KEEP = b"k"
@@ -68,74 +67,41 @@ def _supervise(plan: Plan, lock: int, starter: int) -> None:
     for image in images:
         # Tells other builders not to delete it.
         fcntl.flock(image, fcntl.LOCK_SH)
-    ready_read, ready = os.pipe2(os.O_CLOEXEC)
-    go_read, go = os.pipe2(os.O_CLOEXEC)
     unshare(CLONE_NEWPID)
     inside = os.fork()
     if inside == 0:
-        status = 1
         try:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            # The lock must end with the supervisor, and our end of the pipes must be the only one.
-            for fd in (lock, starter, ready_read, go, *images):
+            # The lock must end with the supervisor.
+            for fd in (lock, starter, *images):
                 os.close(fd)
-            run_inside(plan, ready, go_read)
-        except BaseException as error:  # noqa: BLE001
+            run_inside(plan)
+        except BaseException as error:  # noqa: BLE001 - the log is the last place to tell
             log(f"The VMs' namespace failed: {error!r}")
         finally:
-            os._exit(status)
-    for fd in (ready, go_read):
-        os.close(fd)
+            os._exit(1)
     plan.control.close()
     for listener in plan.listeners.values():
         listener.close()
-    slirp = None
     try:
         plan.state.processes.write_text(json.dumps({"supervisor": os.getpid(), "inside": inside}))
-        if not os.read(ready_read, 1):
-            raise VmError("the network namespace was not made")
-        slirp, life = _start_slirp(inside)
-        os.write(go, b"1")
-        _watch(starter, inside, slirp)
-        os.close(life)
+        _watch(starter, inside)
     finally:
         os.kill(inside, signal.SIGKILL)
-        # The namespace ends only when its last process is reaped, and slirp4netns is our child.
-        if slirp:
-            slirp.wait()
+        # Returns when the last process of the namespace is gone.
         os.waitpid(inside, 0)
 
 
-def _start_slirp(inside: int) -> tuple[subprocess.Popen[bytes], int]:
-    """Connect the bridge to the outside: no address, rule or interface of the host is touched for it."""
-    ready_read, ready = os.pipe2(os.O_CLOEXEC)
-    life_read, life = os.pipe2(os.O_CLOEXEC)
-    command = [
-        *["slirp4netns", "--disable-host-loopback", f"--mtu={MTU}"],
-        *[f"--ready-fd={ready}", f"--exit-fd={life_read}"],
-        *["--netns-type=path", f"/proc/{inside}/ns/net", SLIRP_TAP],
-    ]
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, pass_fds=(ready, life_read), preexec_fn=die_with_parent
-    )
-    os.close(ready)
-    os.close(life_read)
-    if not os.read(ready_read, 1):
-        raise VmError("slirp4netns did not start")
-    os.close(ready_read)
-    return process, life
-
-
-def _watch(starter: int, inside: int, slirp: subprocess.Popen[bytes]) -> None:
-    """Wait for the end: of the inside, of the connection to the outside, or of an interrupted start."""
+def _watch(starter: int, inside: int) -> None:
+    """Wait for the end: of the inside, or of an interrupted start."""
     poll = select.poll()
-    ends = {os.pidfd_open(inside): "the VMs' namespace ended", os.pidfd_open(slirp.pid): "slirp4netns ended"}
-    for fd in (starter, *ends):
-        poll.register(fd, select.POLLIN)
+    ended = os.pidfd_open(inside)
+    poll.register(ended, select.POLLIN)
+    poll.register(starter, select.POLLIN)
     while True:
         for fd, _ in poll.poll():
-            if fd in ends:
-                raise VmError(ends[fd])
+            if fd == ended:
+                raise VmError("the VMs' namespace ended")
             if os.read(starter, 1) != KEEP:
                 log("The start was interrupted")
                 return
