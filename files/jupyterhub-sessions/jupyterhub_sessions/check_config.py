@@ -5,14 +5,15 @@ Unknown traits, which JupyterHub only warns of, are errors here: what an adminis
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from jupyterhub.app import JupyterHub
-from traitlets import TraitError
-from traitlets.config import Config, Configurable, PyFileConfigLoader
+from traitlets import HasTraits, TraitError
+from traitlets.config import Config, Configurable, LazyConfigValue, PyFileConfigLoader
 from traitlets.utils.importstring import import_item
 
 
@@ -28,10 +29,12 @@ def problems(config: Config, classes: Iterable[type[Configurable]]) -> list[str]
             if trait not in traits:
                 found.append(f"{name} has no setting {trait!r}")
                 continue
-            validate = getattr(traits[trait], "validate", None)
+            if isinstance(value, LazyConfigValue):
+                continue
+            # The trait alone, without its class: whose own checks may need a running hub.
+            probe = type("Probe", (HasTraits,), {trait: copy.copy(traits[trait])})()
             try:
-                if validate:
-                    validate(known[name], value)
+                setattr(probe, trait, value)
             except TraitError as error:
                 found.append(f"{name}.{trait}: {error}")
     return found

@@ -6,6 +6,8 @@ counts these kills, so the connection to the browser can tell the student in the
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from jupyter_server.services.kernels.connection.base import deserialize_binary_m
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 
 from .i18n import gettext as _
+from .i18n import set_language
 
 
 def control_group() -> Path:
@@ -44,6 +47,7 @@ class SessionKernelConnection(ZMQChannelsWebsocketConnection):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        set_language(os.environ.get("JUPYTERHUB_SESSIONS_LANGUAGE", "en"))
         self._group = control_group()
         self._kills = out_of_memory_kills(self._group)
         self._last_request: dict[str, Any] = {}
@@ -58,8 +62,6 @@ class SessionKernelConnection(ZMQChannelsWebsocketConnection):
             _channel, parts = deserialize_msg_from_ws_v1(message)
             header = self.session.unpack(parts[0])
         else:
-            import json
-
             content = deserialize_binary_message(message) if isinstance(message, bytes) else json.loads(message)
             header = content["header"]
         if header.get("msg_type") == "execute_request":
@@ -71,9 +73,6 @@ class SessionKernelConnection(ZMQChannelsWebsocketConnection):
         if kills > self._kills and self._last_request:
             self._kills = kills
             limit = memory_limit_mib(self._group)
-            self.write_stderr(
-                _("The kernel was ended: this session reached its memory limit of {limit} MiB.").format(limit=limit)
-                + "\n",
-                self._last_request,
-            )
+            message = _("The kernel was ended: this session reached its memory limit of %(limit)s MiB.")
+            self.write_stderr(message % {"limit": limit}, self._last_request)
         super().on_kernel_restarted()

@@ -58,7 +58,7 @@ class SystemdSessionSpawner(SystemdSpawner):  # type: ignore[misc]  # systemdspa
         help="Where the sessions' environments are handed to systemd; only root may read it, as they hold tokens.",
     ).tag(config=True)
     socket_group = Unicode("chp", help="Group that may open the sessions' sockets: the proxy's.").tag(config=True)
-    pam_service = Unicode("jupyterhub-session", help="PAM service whose session part the unit runs.").tag(config=True)
+    pam_service = Unicode("jupyterhub", help="PAM service whose session part the unit runs.").tag(config=True)
     hidden_paths = List(
         Unicode(),
         ["/home", "/root", "/run/user", "/var/lib/jupyterhub", "/etc/jupyterhub"],
@@ -120,9 +120,8 @@ class SystemdSessionSpawner(SystemdSpawner):  # type: ignore[misc]  # systemdspa
             return pwd.getpwnam(self.user.name)
         except KeyError:
             raise SpawnException(
-                _("There is no account {user} on the server. Please tell the administrators.").format(
-                    user=self.user.name
-                ),
+                _("There is no account %(user)s on the server. Please tell the administrators.")
+                % {"user": self.user.name},
                 reason="account",
             ) from None
 
@@ -146,9 +145,9 @@ class SystemdSessionSpawner(SystemdSpawner):  # type: ignore[misc]  # systemdspa
         account = self._account()
         home = Path(account.pw_dir)
         properties: dict[str, str | list[str]] = {
+            # Left out: Type=exec. With a PAM session its start never ends: the PAM process keeps the pipe open by whose
+            # end systemd knows that the program runs (seen with systemd 252).
             "Description": f"Jupyter session of {self.user.name}" + (f" ({self.name})" if self.name else ""),
-            # systemd-run then returns only when the program has been executed, and fails when it could not be.
-            "Type": "exec",
             "WorkingDirectory": f"-{self._expand_user_vars(self.user_workingdir) if self.user_workingdir else home}",
             "EnvironmentFile": str(self._environment_file),
             "PAMName": self.pam_service,
@@ -277,7 +276,7 @@ class SystemdSessionSpawner(SystemdSpawner):  # type: ignore[misc]  # systemdspa
         """Say why the start failed, with what the unit wrote last."""
         state = await units.show(self.unit_name)
         log = await units.journal(state.invocation, self.failure_lines)
-        message = _("Your session ended while it was starting (exit code {code}).").format(code=state.exit_code)
+        message = _("Your session ended while it was starting (exit code %(code)s).") % {"code": state.exit_code}
         if reason := self._reason(state):
             message = reason
         failure = SpawnException(message, reason="session-ended", log_message=f"{message}\n{log}")
@@ -292,12 +291,11 @@ class SystemdSessionSpawner(SystemdSpawner):  # type: ignore[misc]  # systemdspa
         if state.result == "oom-kill":
             if self.mem_limit is None:
                 return _("Your session was ended because the server ran out of memory.")
-            return _("Your session reached its memory limit of {limit} MiB and was ended.").format(
-                limit=self.mem_limit // 2**20
-            )
+            limit = self.mem_limit // 2**20
+            return _("Your session reached its memory limit of %(limit)s MiB and was ended.") % {"limit": limit}
         if state.result in {"success", ""}:
             return ""
-        return _("Your session ended unexpectedly (exit code {code}).").format(code=state.exit_code)
+        return _("Your session ended unexpectedly (exit code %(code)s).") % {"code": state.exit_code}
 
     async def poll(self) -> int | None:
         """Return None while the unit runs, else the exit code of its server (0 when nothing is known of it)."""

@@ -80,12 +80,12 @@ async def start(
     slice_: str,
     properties: Mapping[str, str | Iterable[str]],
 ) -> None:
-    """Start a transient service and return once its program has been executed.
+    """Start a transient service; whether its program could be executed, `show` tells a moment later.
 
     Raises
     ------
     UnitError
-        systemd refused the unit, or could not set up its sandbox, user or working directory.
+        systemd refused the unit: a property it does not know, or a unit of that name that exists.
     """
     arguments = ["--quiet", f"--unit={unit}", f"--uid={uid}", f"--gid={gid}", f"--slice={slice_}"]
     for name, value in properties.items():
