@@ -75,6 +75,11 @@ def run_inside(plan: Plan) -> None:
     for tap in (SLIRP_TAP, *(machine.tap for machine in plan.machines.values())):
         _ip("link", "set", tap, "mtu", str(MTU), "master", "br0", "up")
     _ip("link", "set", "br0", "mtu", str(MTU), "up")
+    # A bridge floods frames for a VM that is off to all its ports, and libslirp, which does not look at hardware
+    # addresses, would open the connection to that address in the host's network. So it gets only what is for itself.
+    _ip("link", "set", SLIRP_TAP, "type", "bridge_slave", "flood", "off", "learning", "off")
+    for number in (GATEWAY, NAMESERVER):
+        _run("bridge", "fdb", "add", _slirp_mac(number), "dev", SLIRP_TAP, "master", "static")
     _ip("address", "add", f"{BRIDGE}/{PREFIX}", "dev", "br0")
     _ip("route", "add", "default", "via", GATEWAY)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -113,7 +118,16 @@ def _start_slirp(outside: list[tuple[int, int]]) -> subprocess.Popen[bytes]:
 
 
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, stdin=subprocess.DEVNULL)
+    _run("ip", *arguments)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+
+
+def _slirp_mac(address: str) -> str:
+    """Return the hardware address under which libslirp answers for one of its addresses (its slirp.h)."""
+    return "52:55:" + ":".join(f"{int(part):02x}" for part in address.split("."))
 
 
 def _mount(plan: Plan) -> None:
