@@ -58,7 +58,7 @@ tools: packages
 
 .PHONY: demo
 demo: tools
-	$(VMS) up --spec inventories/demo/vms.json --state $(DEMO)
+	$(VMS) up --spec molecule/shared/demo_vms.json --state $(DEMO)
 	ansible-playbook -i inventories/demo molecule/shared/prepare.yml
 	ansible-playbook -i inventories/demo site.yml
 	ansible-playbook -i inventories/demo molecule/shared/demo.yml
@@ -85,7 +85,7 @@ lint: tools
 
 .PHONY: unit
 unit: tools
-	pytest files playbooks molecule/vms/tests
+	pytest
 
 ifdef OS
 SCENARIOS := $(filter $(OS):%,$(SYSTEMS))
