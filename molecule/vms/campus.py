@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hypervisor import REBOOT_SCRIPT, REBOOT_STATUS, Hypervisor, Machine
 from errors import VmError
+from hypervisor import REBOOT_SCRIPT, REBOOT_STATUS, Hypervisor, Machine
 from namespaces import (
     CLONE_NEWNET,
     CLONE_NEWNS,
