@@ -32,7 +32,9 @@ def test_defaults_are_those_of_the_manual(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_inputs_without_a_default_are_required(role: str) -> None:
-    assert not [name for name, option in options(role).items() if "default" not in option and not option.get("required")]
+    assert not [
+        name for name, option in options(role).items() if "default" not in option and not option.get("required")
+    ]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -81,7 +83,9 @@ def test_every_package_is_pinned_with_a_hash() -> None:
     for path in files:
         packages = re.findall(r"^[a-z0-9].*(?:\n    .*)*", path.read_text(), re.MULTILINE)
         assert packages
-        assert not [package for package in packages if not re.match(r"\S+==\S+", package) or "--hash=sha256:" not in package]
+        assert not [
+            package for package in packages if not re.match(r"\S+==\S+", package) or "--hash=sha256:" not in package
+        ]
 
 
 def test_no_lock_names_where_a_package_comes_from() -> None:

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
 from inputs import misspelled_inputs
 
 ROOT = Path(__file__).parents[2]
@@ -63,9 +64,7 @@ def certificate(directory: Path, name: str, days: int) -> None:
     )
     (directory / f"{name}.pem").write_bytes(built.public_bytes(serialization.Encoding.PEM))
     (directory / f"{name}.key").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
 
 
@@ -90,7 +89,10 @@ def test_number_of_hubs(tmp_path: Path, hubs: int) -> None:
 @pytest.mark.parametrize(
     ("variables", "found"),
     [
-        ({"jupyterhub_langauge": "ru"}, "jupyterhub_langauge is not an input of any role; did you mean jupyterhub_language?"),
+        (
+            {"jupyterhub_langauge": "ru"},
+            "jupyterhub_langauge is not an input of any role; did you mean jupyterhub_language?",
+        ),
         ({"jupyerhub_language": "ru"}, "did you mean jupyterhub_language?"),
         ({"nginx_colour": "blue"}, "nginx_colour is not an input of the role nginx"),
         ({"jupyterhub_language": "de"}, "value of jupyterhub_language must be one of: en, ru, got: de"),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from wheels import built_wheel
 
 NAME = "swan_wing-1.2-py3-none-any.whl"

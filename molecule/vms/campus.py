@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from namespaces import (
     setns,
     unshare,
 )
+from processors import quietest_processor
 from spec import BRIDGE, GATEWAY, NAMESERVER, PREFIX, Spec
 from state import State
 
@@ -161,18 +163,27 @@ class _Vm:
         if self.process is not None:
             return
         environment = os.environ | {"TMPDIR": str(self.machine.scratch), "HOME": str(self.machine.scratch)}
-        with self.console.open("ab") as console:
+        with self.console.open("ab") as console, self._processors() as processors:
             self.process = popen_as_init(
                 self.hypervisor.command(self.machine),
                 program=self.hypervisor.program,
                 stdout=console,
                 stderr=console,
                 env=environment,
+                processors=processors,
             )
         self.ended.clear()
         pidfd = os.pidfd_open(self.process.pid)
         asyncio.get_running_loop().add_reader(pidfd, self._reap, pidfd)
         log(f"{self.machine.name}: booting")
+
+    @contextlib.contextmanager
+    def _processors(self) -> Iterator[set[int]]:
+        if self.hypervisor.kind == "uml":
+            with quietest_processor(self.hypervisor.program) as processor:
+                yield {processor}
+        else:
+            yield os.sched_getaffinity(0)
 
     def _reap(self, pidfd: int) -> None:
         asyncio.get_running_loop().remove_reader(pidfd)

@@ -58,6 +58,7 @@ def popen_as_init(
     stderr: IO[Any] | int | None = None,
     env: dict[str, str] | None = None,
     in_private_mounts: bool = False,
+    processors: set[int] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a command as the first process of a PID namespace of its own.
 
@@ -70,6 +71,8 @@ def popen_as_init(
         die_with_parent()
         if in_private_mounts:
             private_mounts()
+        if processors:
+            os.sched_setaffinity(0, processors)
 
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -1,6 +1,7 @@
 """The hypervisor is the fastest one this machine can use."""
 
 import pytest
+
 from errors import SpecError
 from hypervisor import choose, missing_packages
 

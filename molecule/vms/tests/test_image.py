@@ -4,8 +4,9 @@ import os
 import time
 from pathlib import Path
 
-import image
 import pytest
+
+import image
 from hypervisor import Hypervisor
 
 

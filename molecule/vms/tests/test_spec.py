@@ -5,8 +5,9 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import commands
 import pytest
+
+import commands
 import spec
 from errors import SpecError
 

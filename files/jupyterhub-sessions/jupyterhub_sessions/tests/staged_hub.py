@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 from jupyterhub.proxy import Proxy
 from jupyterhub.spawner import SimpleLocalProcessSpawner, SpawnException
-from jupyterhub_sessions.pages import configure_pages
 from traitlets.config import get_config
+
+from jupyterhub_sessions.pages import configure_pages
 
 REASON = "Причина: память" if os.environ["STAGED_LANGUAGE"] == "ru" else "Reason: memory"
 LOG = ["kernel: <first> line", "kernel: last line"]

@@ -23,8 +23,9 @@ import pytest
 from babel.messages import Catalog
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
-from jupyterhub_sessions import i18n, pages, upstream
 from traitlets.config import Config
+
+from jupyterhub_sessions import i18n, pages, upstream
 
 if TYPE_CHECKING:
     from playwright.sync_api import Dialog, Route
