@@ -72,7 +72,7 @@ def test_every_playbook_is_in_the_site() -> None:
 
 
 def test_every_template_says_it_is_managed() -> None:
-    templates = [path for path in ROOT.glob("roles/*/templates/**/*.j2")]
+    templates = list(ROOT.glob("roles/*/templates/**/*.j2"))
     assert templates
     assert not [path for path in templates if "ansible_managed | comment" not in path.read_text().splitlines()[0]]
 

@@ -1,6 +1,7 @@
 """A new VM goes where the fewest others are."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,6 @@ def test_quietest_processor(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
-    monkeypatch.setattr(processors, "bound_processes", lambda _proc, _program: processors.Counter(bound))
+    monkeypatch.setattr(processors, "bound_processes", lambda _proc, _program: Counter(bound))
     with processors.quietest_processor("linux.uml") as processor:
         assert processor == chosen
