@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hypervisor import REBOOT_SCRIPT, REBOOT_STATUS, Hypervisor, Machine
 from errors import VmError
+from hypervisor import REBOOT_SCRIPT, REBOOT_STATUS, Hypervisor, Machine
 from namespaces import (
     CLONE_NEWNET,
     CLONE_NEWNS,
@@ -106,7 +106,7 @@ def _start_slirp(outside: list[tuple[int, int]]) -> subprocess.Popen[bytes]:
         [*command, "--netns-type=path", namespace, SLIRP_TAP],
         stdin=subprocess.DEVNULL,
         pass_fds=(ready,),
-        preexec_fn=go_outside,  # noqa: PLW1509 - there are no threads
+        preexec_fn=go_outside,
     )
     os.close(ready)
     if not os.read(ready_read, 1):

@@ -82,7 +82,7 @@ def popen_as_init(
                 stdout=stdout,
                 stderr=stderr,
                 env=env,
-                preexec_fn=prepare,  # noqa: PLW1509 - there are no threads
+                preexec_fn=prepare,
                 start_new_session=True,
             )
         finally:

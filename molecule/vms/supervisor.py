@@ -38,7 +38,7 @@ def fork_supervisor(plan: Plan, lock: int) -> tuple[int, int]:
         _supervise(plan, lock, starter)
     except SystemExit as end:
         status = int(end.code or 0)
-    except BaseException as error:  # noqa: BLE001 - the log is the last place to tell
+    except BaseException as error:
         log(f"The supervisor failed: {error!r}")
     finally:
         os._exit(status)
@@ -76,7 +76,7 @@ def _supervise(plan: Plan, lock: int, starter: int) -> None:
             for fd in (lock, starter, *images):
                 os.close(fd)
             run_inside(plan)
-        except BaseException as error:  # noqa: BLE001 - the log is the last place to tell
+        except BaseException as error:
             log(f"The VMs' namespace failed: {error!r}")
         finally:
             os._exit(1)

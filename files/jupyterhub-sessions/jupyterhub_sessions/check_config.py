@@ -1,4 +1,4 @@
-"""Check a configuration of the hub before it replaces the one in use: `python -m jupyterhub_sessions.check_config FILE`.
+"""Check a hub's configuration before it replaces the one in use: `python -m jupyterhub_sessions.check_config FILE`.
 
 Unknown traits, which JupyterHub only warns of, are errors here: what an administrator misspelled must not be ignored.
 """
@@ -13,7 +13,8 @@ from typing import Any
 
 from jupyterhub.app import JupyterHub
 from traitlets import HasTraits, TraitError
-from traitlets.config import Config, Configurable, LazyConfigValue, PyFileConfigLoader
+from traitlets.config import Config, Configurable
+from traitlets.config.loader import LazyConfigValue, PyFileConfigLoader
 from traitlets.utils.importstring import import_item
 
 

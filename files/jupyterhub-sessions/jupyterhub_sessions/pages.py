@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment
 from jinja2.ext import InternationalizationExtension
-from jupyterhub.spawner import SpawnException  # type: ignore[import-untyped]
+from jupyterhub.spawner import SpawnException
 from tornado.web import HTTPError
 from traitlets.config import Config
 

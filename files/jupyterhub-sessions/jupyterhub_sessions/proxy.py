@@ -9,7 +9,7 @@ from jupyterhub.proxy import ConfigurableHTTPProxy
 from traitlets import Float, default
 
 
-class StandingProxy(ConfigurableHTTPProxy):  # type: ignore[misc]  # jupyterhub carries no types
+class StandingProxy(ConfigurableHTTPProxy):
     """Configure a proxy that is a unit of its own and may restart at any time.
 
     The proxy keeps its routes in memory. JupyterHub by itself looks after a proxy that it did not start every five

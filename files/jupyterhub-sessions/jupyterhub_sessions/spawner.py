@@ -35,14 +35,11 @@ def unit_name(user: str, server: str = "") -> str:
     The colon, which no account name can contain (passwd(5)), keeps the server `b` of the user `a` apart from the
     default server of a user `a-b`. Other characters that unit names do not allow are escaped as systemd-escape(1) does.
     """
-    escaped = "".join(
-        character if re.fullmatch(r"[A-Za-z0-9_.-]", character) else "".join(f"\\x{byte:02x}" for byte in character.encode())
-        for character in user
-    )
+    escaped = re.sub(r"[^A-Za-z0-9_.-]", lambda match: "".join(f"\\x{byte:02x}" for byte in match[0].encode()), user)
     return f"jupyter-{escaped}:{server}.service" if server else f"jupyter-{escaped}.service"
 
 
-class SystemdSessionSpawner(SystemdSpawner):  # type: ignore[misc]  # systemdspawner carries no types
+class SystemdSessionSpawner(SystemdSpawner):
     """Run a user's session as a systemd unit in a sandbox, reached through a unix socket.
 
     Differs from SystemdSpawner where a shared server needs it: the unit is named by user and server, nothing of a

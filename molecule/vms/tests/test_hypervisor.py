@@ -1,7 +1,6 @@
 """The hypervisor is the fastest one this machine can use."""
 
 import pytest
-
 from errors import SpecError
 from hypervisor import choose, missing_packages
 

@@ -4,9 +4,8 @@ import os
 import time
 from pathlib import Path
 
-import pytest
-
 import image
+import pytest
 from hypervisor import Hypervisor
 
 

@@ -5,9 +5,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import commands
+import pytest
 import spec
 from errors import SpecError
 

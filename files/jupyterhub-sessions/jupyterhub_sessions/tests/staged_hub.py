@@ -8,8 +8,8 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, ClassVar
 
-from jupyterhub.proxy import Proxy  # type: ignore[import-untyped]
-from jupyterhub.spawner import SimpleLocalProcessSpawner, SpawnException  # type: ignore[import-untyped]
+from jupyterhub.proxy import Proxy
+from jupyterhub.spawner import SimpleLocalProcessSpawner, SpawnException
 from jupyterhub_sessions.pages import configure_pages
 from traitlets.config import get_config
 
@@ -23,7 +23,7 @@ class SpokenError(Exception):
     jupyterhub_message = REASON
 
 
-class StagedSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]
+class StagedSpawner(SimpleLocalProcessSpawner):
     """Act a start without any process."""
 
     log_tail: Sequence[str] = ()
@@ -67,7 +67,7 @@ class StagedSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]
         await asyncio.sleep(600)
 
 
-class NoProxy(Proxy):  # type: ignore[misc]
+class NoProxy(Proxy):
     """Keep the routes and proxy nothing: the tests talk to the hub's port."""
 
     should_start = False

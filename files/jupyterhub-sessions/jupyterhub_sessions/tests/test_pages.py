@@ -68,7 +68,7 @@ def translated(language: str) -> dict[str, list[str]]:
         if message.id:
             ids = [message.id] if isinstance(message.id, str) else message.id
             strings = [message.string] if isinstance(message.string, str) else list(message.string or ())
-            result.update({each: strings for each in ids})
+            result.update(dict.fromkeys(ids, strings))
     return result
 
 
@@ -695,8 +695,8 @@ def test_scripts_speak_the_language(hub: Hub) -> None:
 
 def nginx_page(name: str, language: str) -> Page:
     """Render a page of the role nginx as Ansible does."""
-    from ansible.plugins.filter.core import FilterModule  # type: ignore[import-untyped]
-    from ansible.plugins.test.core import TestModule  # type: ignore[import-untyped]
+    from ansible.plugins.filter.core import FilterModule
+    from ansible.plugins.test.core import TestModule
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(loader=FileSystemLoader(NGINX_PAGES), undefined=StrictUndefined, trim_blocks=True)

@@ -1,0 +1,115 @@
+# Run as root on a Debian machine; everything that is missing is installed. `make help` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+VMS := python3 molecule/vms
+DEMO := build/vms/demo
+# The releases each scenario is run on, and the language of its pages there.
+SYSTEMS := bookworm:en trixie:ru
+S := hub
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export UV_SYSTEM_CERTS := 1
+export UV_NO_CONFIG := 1
+export UV_PYTHON_DOWNLOADS := never
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+.PHONY: help
+help:
+	@echo 'make demo        boot a campus of VMs, install the service there, print URL and accounts'
+	@echo 'make demo-stop   remove the demo'
+	@echo 'make test        everything CI does'
+	@echo 'make lint        check style and types'
+	@echo 'make unit        offline and package tests'
+	@echo 'make scenario S=hub [OS=trixie]   one scenario of the VMs, on all releases or on one'
+	@echo 'make bench       measure; writes build/bench.json'
+	@echo 'make lock        compile the pinned versions anew from pyproject.toml'
+
+# -- what the control node needs --------------------------------------------------------------------------------------
+
+PACKAGES := python3 python3-venv openssh-client git chromium fonts-dejavu-core fonts-noto-core
+
+.PHONY: packages
+packages:
+	@missing=$$(for package in $(PACKAGES) $$($(VMS) packages); do \
+	    dpkg-query --show --showformat='$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed || echo $$package; done); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ $$(id -u) != 0 ]; then echo "Missing Debian packages. As root: apt-get install" $$missing >&2; exit 1; fi; \
+	echo "Installing Debian packages:" $$missing; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+
+$(VENV)/installed: files/requirements/uv.txt files/requirements/control.txt
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed.' >&2; exit 1; }
+	@echo 'Installing the tools into $(VENV) (about a minute) …'
+	@python3 -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r files/requirements/uv.txt
+	@$(VENV)/bin/uv pip sync --quiet --require-hashes --python $(PYTHON) files/requirements/control.txt
+	@touch $@
+
+.PHONY: tools
+tools: packages
+	@$(MAKE) --no-print-directory $(VENV)/installed
+
+# -- demo -------------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: tools
+	$(VMS) up --spec molecule/shared/demo_vms.json --state $(DEMO)
+	ansible-playbook -i inventories/demo molecule/shared/prepare.yml
+	ansible-playbook -i inventories/demo site.yml
+	ansible-playbook -i inventories/demo molecule/shared/demo.yml
+	@$(PYTHON) molecule/shared/show_demo.py build/demo.json
+
+.PHONY: demo-stop
+demo-stop:
+	$(VMS) down --state $(DEMO)
+	@rm -f build/demo.json build/demo-ca.pem
+
+# -- tests ------------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: lint unit
+	@$(MAKE) --no-print-directory scenario S=hub
+
+.PHONY: lint
+lint: tools
+	ruff check .
+	ruff format --check .
+	mypy
+	yamllint --strict .
+	ansible-lint --offline
+
+.PHONY: unit
+unit: tools
+	pytest
+
+ifdef OS
+SCENARIOS := $(filter $(OS):%,$(SYSTEMS))
+else
+SCENARIOS := $(SYSTEMS)
+endif
+
+# The releases side by side: each VM has one processor.
+.PHONY: scenario
+scenario: tools
+	@$(MAKE) --no-print-directory --jobs=2 $(SCENARIOS:%=scenario-$(S)-%)
+
+.PHONY: scenario-%
+scenario-$(S)-%:
+	@export OS=$(firstword $(subst :, ,$*)) SITE_LANGUAGE=$(lastword $(subst :, ,$*)); \
+	export MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/build/molecule/$(S)-$$OS CYGNET_STATE=$(CURDIR)/build/vms/$(S)-$$OS; \
+	mkdir -p $$MOLECULE_EPHEMERAL_DIRECTORY; \
+	molecule test -s $(S) 2>&1 | sed -u "s/^/[$(S) $$OS] /"
+
+# -- maintenance ------------------------------------------------------------------------------------------------------
+
+.PHONY: lock
+lock: tools
+	for group in uv control jupyterhub chp jupyterlab; do \
+	    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	        --group pyproject.toml:$$group --output-file files/requirements/$$group.txt $(LOCK); done
+	cd roles/chp/files && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
