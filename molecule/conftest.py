@@ -36,7 +36,7 @@ def pytest_runtest_makereport(
     if report.failed and hub is not None:
         try:
             text = journals(hub)
-        except Exception as error:  # the machine may be what is broken
+        except (AssertionError, OSError, RuntimeError) as error:  # the machine may be what is broken
             text = f"not to be had: {error}"
         report.sections.append(("journals of the hub's machine", text))
     return report
@@ -50,7 +50,7 @@ def default_state() -> str:
 
 @pytest.fixture(scope="session")
 def vms(default_state: str) -> Iterator[Vms]:
-    """The scenario's running VMs."""
+    """Find the scenario's running VMs."""
     scratch = Path(tempfile.mkdtemp(prefix="cygnet-"))
     vms = Vms(state_directory(default_state), scratch)
     yield vms
@@ -60,7 +60,7 @@ def vms(default_state: str) -> Iterator[Vms]:
 
 @pytest.fixture(scope="session")
 def hub(vms: Vms, request: pytest.FixtureRequest) -> Any:
-    """Root's shell on the hub's machine."""
+    """Give root's shell on the hub's machine."""
     host = vms.host("hub")
     request.session.stash[HUB] = host
     return host
@@ -68,7 +68,7 @@ def hub(vms: Vms, request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(scope="session")
 def service(vms: Vms, hub: Any) -> Service:
-    """The service as the world sees it."""
+    """Reach the service as the world does."""
     ca_file = vms.scratch / "ca.pem"
     ca_file.write_text(hub.check_output("cat /etc/nginx/tls/certificate.pem"))
     return Service(vms.url("hub"), ca_file)
@@ -84,7 +84,7 @@ def say(service: Service) -> Any:
 
 @pytest.fixture(scope="session")
 def users(service: Service) -> Iterator[dict[str, Browserless]]:
-    """Users who have logged in once and whose sessions, if any were left, have ended."""
+    """Log users in and end the sessions they may have left."""
     users = {}
     for name in ("alice", "bob"):
         users[name] = user = Browserless(service, name, ACCOUNTS[name]["password"])
@@ -99,13 +99,13 @@ def users(service: Service) -> Iterator[dict[str, Browserless]]:
 
 @pytest.fixture
 def alice(users: dict[str, Browserless]) -> Browserless:
-    """A student with a session."""
+    """Have a student with a session."""
     users["alice"].ensure()
     return users["alice"]
 
 
 @pytest.fixture
 def bob(users: dict[str, Browserless]) -> Browserless:
-    """Another student with a session."""
+    """Have another student with a session."""
     users["bob"].ensure()
     return users["bob"]

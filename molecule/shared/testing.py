@@ -100,7 +100,7 @@ class Vms:
 def journals(host: Any, lines: int = 40) -> str:
     """Return what the service's units wrote last."""
     commands = [
-        f"echo '=== {unit}'; journalctl --no-pager --quiet --output=short-iso -n {lines} -u {shlex.quote(unit)}"
+        f"echo '=== {unit}'; journalctl --no-pager --quiet --output=short -n {lines} -u {shlex.quote(unit)}"
         for unit in UNITS
     ]
     return str(host.run("; ".join(commands)).stdout)
@@ -139,7 +139,7 @@ class Service:
         return self.get("/hub/health").status_code == 200
 
 
-class StartFailed(Exception):
+class StartError(Exception):
     """A session did not start; the message is what the hub reported."""
 
 
@@ -225,19 +225,19 @@ class Browserless:
 
         Raises
         ------
-        StartFailed
+        StartError
             The hub gave up.
         """
         answer = self.request_start(server)
         if answer.status_code not in {201, 202}:
-            raise StartFailed(f"{answer.status_code}: {answer.text}")
+            raise StartError(f"{answer.status_code}: {answer.text}")
 
         def over() -> dict[str, Any] | None:
             state = self.state(server)
             return state if state and not state["pending"] else None
 
         if not wait_for(f"the start of {self.user}'s session {server!r}", over, SESSION_SECONDS)["ready"]:
-            raise StartFailed(f"{self.user}'s session {server!r} is not ready")
+            raise StartError(f"{self.user}'s session {server!r} is not ready")
         self.enter(server)
 
     def enter(self, server: str = "") -> requests.Response:
@@ -299,7 +299,7 @@ class _Loop:
 _LOOP = _Loop()
 
 
-class WebSocketRefused(Exception):
+class WebSocketRefusedError(Exception):
     """The server did not open the WebSocket.
 
     Parameters
@@ -368,14 +368,14 @@ class Kernel:
         try:
             return await tornado.websocket.websocket_connect(request)
         except tornado.httpclient.HTTPClientError as error:
-            raise WebSocketRefused(error.code) from error
+            raise WebSocketRefusedError(error.code) from error
 
     def connect(self) -> None:
         """Open the WebSocket, a new one if there was one.
 
         Raises
         ------
-        WebSocketRefused
+        WebSocketRefusedError
             The session, or the hub in front of it, refused.
         """
         self.disconnect()

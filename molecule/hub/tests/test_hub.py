@@ -32,9 +32,9 @@ def test_tls_speaks_http_versions(service: Service, offered: str) -> None:
     address = urlsplit(service.url)
     context = ssl.create_default_context(cafile=str(service.ca_file))
     context.set_alpn_protocols([offered])
-    with socket.create_connection(("localhost", address.port or 443), timeout=30) as plain:
-        with context.wrap_socket(plain, server_hostname="localhost") as tls:
-            assert tls.selected_alpn_protocol() == offered
+    plain = socket.create_connection(("localhost", address.port or 443), timeout=30)
+    with plain, context.wrap_socket(plain, server_hostname="localhost") as tls:
+        assert tls.selected_alpn_protocol() == offered
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
@@ -45,9 +45,9 @@ def test_tls_refuses_old_versions(service: Service) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1
     context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")
-    with socket.create_connection(("localhost", address.port or 443), timeout=30) as plain:
-        with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
-            context.wrap_socket(plain, server_hostname="localhost")
+    plain = socket.create_connection(("localhost", address.port or 443), timeout=30)
+    with plain, pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
+        context.wrap_socket(plain, server_hostname="localhost")
 
 
 @pytest.mark.parametrize("path", ["/hub/login", "/hub/no-such-page"])
