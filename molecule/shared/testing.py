@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
-import testinfra
+import testinfra  # type: ignore[import-untyped]
 import tornado.httpclient
 import tornado.websocket
 import yaml
@@ -37,7 +37,7 @@ CELL_SECONDS = 60.0
 T = TypeVar("T")
 
 
-def wait_for(what: str, condition: Callable[[], T], seconds: float = 60.0, pause: float = 0.5) -> T:
+def wait_for(what: str, condition: Callable[[], T | None], seconds: float = 60.0, pause: float = 0.5) -> T:
     """Return the condition's first true value.
 
     Raises
@@ -354,7 +354,7 @@ class Kernel:
             url,
             # What Chromium says of itself when a page opens a WebSocket.
             headers={
-                "Cookie": prepared.headers.get("Cookie") or "",
+                "Cookie": str(prepared.headers.get("Cookie") or ""),
                 "Origin": self.user.service.url,
                 "User-Agent": str(prepared.headers["User-Agent"]),
                 "Sec-Fetch-Mode": "websocket",
