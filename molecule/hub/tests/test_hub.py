@@ -113,6 +113,16 @@ def test_who_is_in_no_allowed_group_is_refused(service: Service, name: str) -> N
     assert not user.logged_in()
 
 
+def test_who_may_not_log_in_is_told_that_the_password_is_right(service: Service, say: Say) -> None:
+    answer = Browserless(service, "gordon", ACCOUNTS["gordon"]["password"]).try_login()
+    assert answer.status_code == 403
+    sentence = say(
+        "Your password is right, but the account %(user)s may not use this service. "
+        "If you think it should, please tell the support."
+    )
+    assert sentence % {"user": "gordon"} in answer.text
+
+
 @pytest.mark.parametrize(("name", "is_admin"), [("ada", True), ("alice", False), ("tanya", False)])
 def test_administrators_are_those_of_the_admin_groups(service: Service, name: str, is_admin: bool) -> None:
     user = Browserless(service, name, ACCOUNTS[name]["password"])
