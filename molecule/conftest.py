@@ -15,8 +15,9 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 sys.path[:0] = [str(PROJECT / "molecule" / "shared"), str(PROJECT / "files" / "jupyterhub-sessions")]
 
-from jupyterhub_sessions import i18n  # noqa: E402
 from testing import ACCOUNTS, Browserless, Service, Vms, journals, state_directory  # noqa: E402
+
+from jupyterhub_sessions import i18n  # noqa: E402
 
 HUB = pytest.StashKey[Any]()
 
