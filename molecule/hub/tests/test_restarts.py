@@ -109,7 +109,7 @@ def test_session_that_ended_while_the_hub_was_down_is_noticed(hub: Any, service:
     hub.check_output("systemctl stop jupyterhub && systemctl kill --signal=KILL jupyter-bob.service")
     hub.check_output("systemctl start jupyterhub")
     wait_for("the hub", service.healthy, BACK_SECONDS)
-    wait_for("the hub to see that bob's session is gone", lambda: not bob.running())
+    wait_for("the hub to see that bob's session is gone", bob.stopped)
     bob.start()
     assert bob.api("status").status_code == 200
 
