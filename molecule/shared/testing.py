@@ -259,6 +259,12 @@ class Browserless:
         assert answer.status_code in {202, 204, 404}, f"{answer.status_code}: {answer.text}"
         wait_for(f"the end of {self.user}'s session {server!r}", lambda: self.stopped(server), SESSION_SECONDS)
 
+    def forget(self, server: str) -> None:
+        """Stop a named session and remove its name, where there is one."""
+        self.stop(server)
+        answer = self.request("DELETE", self._server_api(server), json={"remove": True})
+        assert answer.status_code in {204, 404}, f"{answer.status_code}: {answer.text}"
+
     def ensure(self, server: str = "") -> None:
         """Have a session that answers."""
         if not self.logged_in():

@@ -302,7 +302,7 @@ def test_named_session_runs_beside_the_default_one(hub: Any, alice: Browserless)
         hub.check_output(f"test -S /run/jupyterhub-sessions/{number}/server.sock")
         hub.check_output(f"test -S /run/jupyterhub-sessions/{number}-second/server.sock")
     finally:
-        alice.stop("second")
+        alice.forget("second")
     assert properties(hub, unit("alice", "second"))["LoadState"] == "not-found"
     assert properties(hub, unit("alice"))["MainPID"] == first["MainPID"]
     assert alice.api("status").status_code == 200
