@@ -168,7 +168,8 @@ def test_start_shows_what_happens_and_opens_lab(page: Page, shoot: Shoot) -> Non
     expect(message).not_to_be_empty()
     shoot(page, "04-starting")
     page.wait_for_url(re.compile(f"/user/{USER}/lab"), timeout=LAB_MS, wait_until="commit")
-    expect(page.locator(".jp-Launcher")).to_be_visible(timeout=LAB_MS)
+    # Not the launcher: JupyterLab opens again what was open, and all sessions of a user share that memory.
+    expect(page.locator(".jp-DirListing").first).to_be_visible(timeout=LAB_MS)
     shoot(page, "05-lab")
 
 
@@ -213,7 +214,8 @@ def test_second_session_from_the_home_page(page: Page, tanya: Browserless, say: 
     create.click()
     page.locator("#start-second").click()
     page.wait_for_url(re.compile(f"/user/{USER}/second/lab"), timeout=LAB_MS, wait_until="commit")
-    expect(page.locator(".jp-Launcher")).to_be_visible(timeout=LAB_MS)
+    # Not the launcher: JupyterLab opens again what was open, and all sessions of a user share that memory.
+    expect(page.locator(".jp-DirListing").first).to_be_visible(timeout=LAB_MS)
     page.goto("/hub/home")
     expect(page.locator("#default-state")).to_have_text(say("Running"))
     expect(page.locator("#stop-second")).to_be_visible()
