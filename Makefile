@@ -27,6 +27,7 @@ help:
 	@echo 'make unit        offline and package tests'
 	@echo 'make scenario S=hub [OS=trixie]   one scenario of the VMs, on all releases or on one'
 	@echo 'make bench       measure; writes build/bench.json'
+	@echo 'make venv        only Ansible and the other tools, for a control node without VMs'
 	@echo 'make lock        compile the pinned versions anew from pyproject.toml'
 
 # -- what the control node needs --------------------------------------------------------------------------------------
@@ -50,9 +51,12 @@ $(VENV)/installed: files/requirements/uv.txt files/requirements/control.txt
 	@$(VENV)/bin/uv pip sync --quiet --require-hashes --python $(PYTHON) files/requirements/control.txt
 	@touch $@
 
+.PHONY: venv
+venv: $(VENV)/installed
+
 .PHONY: tools
 tools: packages
-	@$(MAKE) --no-print-directory $(VENV)/installed
+	@$(MAKE) --no-print-directory venv
 
 # -- demo -------------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,17 +40,7 @@ class VmError(Exception):
 
 
 class Vm:
-    """The VM of `make bench`.
-
-    Parameters
-    ----------
-    sockets
-        Directory for the connections that Ansible keeps. Its default directory tells hosts apart by the inventory's
-        name alone, and each demo of this machine has a host of our name.
-    """
-
-    def __init__(self, sockets: Path) -> None:
-        self._sockets = sockets
+    """The VM of `make bench`."""
 
     def boot(self) -> None:
         """Boot a fresh VM in place of any other."""
@@ -88,11 +77,7 @@ class Vm:
         log = LOGS / f"{name}.log"
         program = str(Path(sys.executable).with_name("ansible-playbook"))
         variables = json.dumps({"ansible_ssh_common_args": f'-F "{STATE}/ssh_config"'})
-        environment = os.environ | {
-            "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self._sockets),
-        }
+        environment = os.environ | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
         command = [program, "-i", "inventories/demo", "-e", variables, playbook]
         with log.open("w") as output:
             begin = time.monotonic()
@@ -123,17 +108,15 @@ class Vm:
 @contextmanager
 def vm(keep: bool) -> Iterator[Vm]:
     """Provide the VM, and remove it however the measuring ends."""
-    # In /tmp, as the address of a socket has only 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="cygnet-bench-", dir="/tmp") as sockets:
-        machine = Vm(Path(sockets))
-        try:
-            yield machine
-        finally:
-            if not keep:
-                # Another interrupt must not leave half of it behind.
-                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                    signal.signal(number, signal.SIG_IGN)
-                machine.remove()
+    machine = Vm()
+    try:
+        yield machine
+    finally:
+        if not keep:
+            # Another interrupt must not leave half of it behind.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            machine.remove()
 
 
 def changed_tasks(output: str) -> list[str]:

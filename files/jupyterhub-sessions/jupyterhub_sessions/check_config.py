@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     path = Path(arguments[0])
     config = PyFileConfigLoader(path.name, path=str(path.parent)).load_config()
     classes = [JupyterHub, *JupyterHub.class_traits()["classes"].default()]
-    for trait in ("spawner_class", "proxy_class"):
+    for trait in ("authenticator_class", "spawner_class", "proxy_class"):
         value = config.JupyterHub.get(trait)
         if isinstance(value, str) and "." in value:
             classes.append(import_item(value))

@@ -72,7 +72,9 @@ class SystemdSessionSpawner(SystemdSpawner):
         self.port = JUPYTER_SERVER_DEFAULT_PORT
         #: Why the last session ended, when not by the student's wish; shown on the page that offers to start again.
         self.stopped_reason = ""
-        self._progress_messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        #: What the session wrote last, when it did not start.
+        self.log_tail = ""
+        self._progress_events: list[dict[str, Any]] = []
 
     # -- state kept by the hub ------------------------------------------------------------------------------------
 
@@ -190,11 +192,11 @@ class SystemdSessionSpawner(SystemdSpawner):
         directory = self.socket.parent
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(mode=0o700)
+        # The hub appends the port 80 to the address it hands the proxy, which takes it for a part of the file's name.
+        Path(f"{self.socket}:80").symlink_to(self.socket.name)
         os.chown(directory, account.pw_uid, grp.getgrnam(self.socket_group).gr_gid)
         # The set-group-ID bit gives the socket the proxy's group, which the user is no member of; others see nothing.
         directory.chmod(0o2710)
-        # The hub appends the port 80 to the address it hands the proxy, which takes it for a part of the file's name.
-        Path(f"{self.socket}:80").symlink_to(self.socket.name)
 
         environment = self._environment_file
         environment.parent.mkdir(mode=0o700, exist_ok=True)
@@ -207,12 +209,16 @@ class SystemdSessionSpawner(SystemdSpawner):
         self._environment_file.unlink(missing_ok=True)
 
     def _report(self, percent: int, message: str) -> None:
-        self._progress_messages.put_nowait({"progress": percent, "message": message})
+        self._progress_events.append({"progress": percent, "message": message})
 
     async def progress(self) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield what the start is doing, for the page that waits for it."""
+        """Yield what the start is doing, for each page that waits for it; the hub ends it with the start."""
+        seen = 0
         while True:
-            yield await self._progress_messages.get()
+            for event in self._progress_events[seen:]:
+                seen += 1
+                yield event
+            await asyncio.sleep(0.2)
 
     async def start(self) -> str:
         """Start the session and return its address once it answers.
@@ -223,7 +229,8 @@ class SystemdSessionSpawner(SystemdSpawner):
             The unit could not be started, or ended before it answered; the message is for the student and carries the
             exit code and the last lines of the journal.
         """
-        self.stopped_reason = ""
+        self.stopped_reason = self.log_tail = ""
+        self._progress_events.clear()
         self._report(10, _("Preparing your session"))
         # Left over when the hub lost its database, or from a start that was cut off.
         await units.stop(self.unit_name)
@@ -272,14 +279,11 @@ class SystemdSessionSpawner(SystemdSpawner):
     async def _failure(self) -> SpawnException:
         """Say why the start failed, with what the unit wrote last."""
         state = await units.show(self.unit_name)
-        log = await units.journal(state.invocation, self.failure_lines)
+        self.log_tail = log = await units.journal(state.invocation, self.failure_lines)
         message = _("Your session ended while it was starting (exit code %(code)s).") % {"code": state.exit_code}
         if reason := self._reason(state):
             message = reason
-        failure = SpawnException(message, reason="session-ended", log_message=f"{message}\n{log}")
-        # For the page: it shows the lines below the message.
-        failure.log_tail = log
-        return failure
+        return SpawnException(message, reason="session-ended", log_message=f"{message}\n{log}")
 
     # -- watch and stop -------------------------------------------------------------------------------------------
 
@@ -304,5 +308,9 @@ class SystemdSessionSpawner(SystemdSpawner):
 
     async def stop(self, now: bool = False) -> None:
         """End every process of the session and remove its files."""
+        if not self.ready:
+            # A start that took too long: its page shows what the session wrote last.
+            state = await units.show(self.unit_name)
+            self.log_tail = self.log_tail or await units.journal(state.invocation, self.failure_lines)
         await units.stop(self.unit_name)
         self._remove_files()

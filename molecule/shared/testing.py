@@ -1,0 +1,464 @@
+"""What the machine tests of all scenarios share: the VMs' shells, a user without a browser, and a kernel's client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import testinfra  # type: ignore[import-untyped]
+import tornado.httpclient
+import tornado.websocket
+import yaml
+
+PROJECT = Path(__file__).parents[2]
+ACCOUNTS: dict[str, dict[str, Any]] = {
+    account["user"]: account
+    for account in yaml.safe_load((Path(__file__).parent / "accounts.yml").read_text())["accounts"]
+}
+#: Units whose journals explain a failed test; jupyter-* are the sessions.
+UNITS = ("jupyterhub.service", "chp.service", "nginx.service", "jupyter-*.service")
+# A VM without virtualisation hardware starts a session in 5 to 15 s, and slower while a second one starts.
+SESSION_SECONDS = 120.0
+CELL_SECONDS = 60.0
+
+T = TypeVar("T")
+
+
+def wait_for(what: str, condition: Callable[[], T | None], seconds: float = 60.0, pause: float = 0.5) -> T:
+    """Return the condition's first true value.
+
+    Raises
+    ------
+    AssertionError
+        It stayed false for `seconds`; the message carries `what` and the last value or error.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        last: object
+        try:
+            last = value = condition()
+            if value:
+                return value
+        except (requests.RequestException, RuntimeError, subprocess.SubprocessError) as error:
+            last = error
+        assert time.monotonic() < end, f"Waited {seconds:.0f} s in vain: {what}. Last: {last!r}"
+        time.sleep(pause)
+
+
+class Vms:
+    """The running VMs of a state directory, reached over ssh as root.
+
+    Parameters
+    ----------
+    state
+        What `molecule/vms up --state` was given.
+    scratch
+        Directory for the connections' sockets and the certificate; a short path, as a socket's path has 107 bytes.
+    """
+
+    def __init__(self, state: Path, scratch: Path) -> None:
+        summary = state / "vms.json"
+        assert summary.exists(), f"No VMs run in {state}. Start them (molecule create), or set CYGNET_STATE."
+        self.summary: dict[str, Any] = json.loads(summary.read_text())
+        self.name: str = self.summary["name"]
+        self.scratch = scratch
+        # A connection costs 1.5 s: all commands share one.
+        self.ssh_config = scratch / "ssh_config"
+        self.ssh_config.write_text(
+            f"Host *\n  ControlMaster auto\n  ControlPersist 300\n  ControlPath {scratch}/%n\n"
+            f'Include "{state.resolve() / "ssh_config"}"\n'
+        )
+
+    def host(self, name: str) -> Any:
+        """Return testinfra's host, whose commands run as root."""
+        return testinfra.get_host(f"ssh://{name}", ssh_config=str(self.ssh_config), sudo=True, controlpersist=0)
+
+    def disconnect(self) -> None:
+        """Close the shared connections; the next command opens a new one."""
+        for name in self.summary["hosts"]:
+            command = ["ssh", "-F", str(self.ssh_config), "-O", "exit", name]
+            subprocess.run(command, check=False, capture_output=True, timeout=30)
+
+    def url(self, name: str) -> str:
+        """Return the address at which the host's web server is published on this machine."""
+        return f"https://localhost:{self.summary['hosts'][name]['ports']['443']}"
+
+
+def journals(host: Any, lines: int = 40) -> str:
+    """Return what the service's units wrote last."""
+    commands = [
+        f"echo '=== {unit}'; journalctl --no-pager --quiet --output=short -n {lines} -u {shlex.quote(unit)}"
+        for unit in UNITS
+    ]
+    return str(host.run("; ".join(commands)).stdout)
+
+
+class Service:
+    """The public side of the service, with its certificate checked.
+
+    Parameters
+    ----------
+    url
+        Address without a path.
+    ca_file
+        Certificate that signs the server's, or is it.
+    """
+
+    def __init__(self, url: str, ca_file: Path) -> None:
+        self.url = url
+        self.ca_file = ca_file
+
+    def session(self) -> requests.Session:
+        """Return a client without cookies."""
+        session = requests.Session()
+        session.verify = str(self.ca_file)
+        # Neither a proxy nor a CA bundle of this machine's environment concerns a loopback port.
+        session.trust_env = False
+        return session
+
+    def get(self, path: str, **kwargs: Any) -> requests.Response:
+        """Get a page as a stranger."""
+        with self.session() as session:
+            return session.get(self.url + path, timeout=30, **kwargs)
+
+    def healthy(self) -> bool:
+        """Tell whether the hub answers."""
+        return self.get("/hub/health").status_code == 200
+
+
+class StartError(Exception):
+    """A session did not start; the message is what the hub reported."""
+
+
+class Browserless:
+    """A user with a browser's cookies and without a browser.
+
+    Parameters
+    ----------
+    service
+        Where to log in.
+    user, password
+        A Unix account.
+    """
+
+    def __init__(self, service: Service, user: str, password: str) -> None:
+        self.service = service
+        self.user = user
+        self.password = password
+        self.http = service.session()
+        # Without it the hub and the sessions take each request for one without a browser's protection.
+        self.http.headers["User-Agent"] = "Mozilla/5.0 (machine tests)"
+
+    def url(self, path: str) -> str:
+        """Return the full address of a path."""
+        return urljoin(self.service.url, path)
+
+    def cookie(self, name: str, path: str) -> str:
+        """Return the cookie of this name that a browser would send first: the one with the longest path."""
+        found = [cookie for cookie in self.http.cookies if cookie.name == name and path.startswith(cookie.path)]
+        return max(found, key=lambda cookie: len(cookie.path)).value or "" if found else ""
+
+    def request(self, method: str, path: str, **kwargs: Any) -> requests.Response:
+        """Send a request with the cookies and, as the pages' scripts do, the token against forged requests."""
+        headers = {"X-XSRFToken": self.cookie("_xsrf", path), **kwargs.pop("headers", {})}
+        kwargs.setdefault("timeout", 60)
+        return self.http.request(method, self.url(path), headers=headers, **kwargs)
+
+    # -- login ----------------------------------------------------------------------------------------------------
+
+    def try_login(self) -> requests.Response:
+        """Send the login form; return the page it leads to."""
+        self.http.cookies.clear()
+        self.request("GET", "/hub/login").raise_for_status()
+        form = {"username": self.user, "password": self.password, "_xsrf": self.cookie("_xsrf", "/hub/")}
+        return self.request("POST", "/hub/login?next=%2Fhub%2Fhome", data=form)
+
+    def login(self) -> None:
+        """Log in."""
+        answer = self.try_login()
+        assert answer.status_code == 200 and self.logged_in(), f"{self.user} cannot log in: {answer.status_code}"
+
+    def logged_in(self) -> bool:
+        """Tell whether the hub knows the cookies."""
+        return self.request("GET", "/hub/home", allow_redirects=False).status_code == 200
+
+    # -- sessions -------------------------------------------------------------------------------------------------
+
+    def _server_api(self, server: str) -> str:
+        return f"/hub/api/users/{self.user}/" + (f"servers/{server}" if server else "server")
+
+    def base(self, server: str = "") -> str:
+        """Return the path below which a session answers."""
+        return f"/user/{self.user}/{server}/" if server else f"/user/{self.user}/"
+
+    def state(self, server: str = "") -> dict[str, Any] | None:
+        """Return what the hub says of a session, None if it has none of that name."""
+        answer = self.request("GET", f"/hub/api/users/{self.user}?include_stopped_servers=1")
+        answer.raise_for_status()
+        state: dict[str, Any] | None = answer.json()["servers"].get(server)
+        return state
+
+    def running(self, server: str = "") -> bool:
+        """Tell whether the hub takes a session for ready."""
+        state = self.state(server)
+        return bool(state and state["ready"])
+
+    def request_start(self, server: str = "") -> requests.Response:
+        """Ask the hub for a session, without waiting for it."""
+        return self.request("POST", self._server_api(server))
+
+    def start(self, server: str = "") -> None:
+        """Start a session, wait until it is ready, and take its cookies.
+
+        Raises
+        ------
+        StartError
+            The hub gave up.
+        """
+        answer = self.request_start(server)
+        if answer.status_code not in {201, 202}:
+            raise StartError(f"{answer.status_code}: {answer.text}")
+
+        def over() -> dict[str, Any] | None:
+            state = self.state(server)
+            return state if state and not state["pending"] else None
+
+        if not wait_for(f"the start of {self.user}'s session {server!r}", over, SESSION_SECONDS)["ready"]:
+            raise StartError(f"{self.user}'s session {server!r} is not ready")
+        self.enter(server)
+
+    def enter(self, server: str = "") -> requests.Response:
+        """Open the session's page, which on the first visit leads over the hub to the session's cookie."""
+        answer = self.request("GET", f"{self.base(server)}lab")
+        assert answer.status_code == 200 and urlsplit(answer.url).path.startswith(self.base(server)), (
+            f"{self.user} does not get into {self.base(server)}: {answer.status_code} {answer.url}"
+        )
+        return answer
+
+    def stop(self, server: str = "") -> None:
+        """Stop a session and wait until the hub has seen it end."""
+        answer = self.request("DELETE", self._server_api(server))
+        assert answer.status_code in {202, 204, 404}, f"{answer.status_code}: {answer.text}"
+
+        def stopped() -> bool:
+            state = self.state(server)
+            return state is None or bool(state["stopped"] and not state["pending"])
+
+        wait_for(f"the end of {self.user}'s session {server!r}", stopped, SESSION_SECONDS)
+
+    def ensure(self, server: str = "") -> None:
+        """Have a session that answers."""
+        if not self.logged_in():
+            self.login()
+        if not self.running(server):
+            self.start(server)
+        else:
+            self.enter(server)
+
+    def api(self, path: str, method: str = "GET", server: str = "", **kwargs: Any) -> requests.Response:
+        """Ask a session's own API."""
+        return self.request(method, f"{self.base(server)}api/{path}", allow_redirects=False, **kwargs)
+
+    def kernel(self, server: str = "") -> Kernel:
+        """Start a kernel and connect to it."""
+        answer = self.api("kernels", "POST", server, json={"name": "python3"})
+        assert answer.status_code == 201, f"No kernel: {answer.status_code} {answer.text}"
+        return Kernel(self, answer.json()["id"], server)
+
+
+# -- kernels ------------------------------------------------------------------------------------------------------
+
+
+class _Loop:
+    """One event loop in a thread: Playwright's occupies the tests' own."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, T], seconds: float) -> T:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(coroutine, seconds), self._loop)
+        return future.result()
+
+
+_LOOP = _Loop()
+
+
+class WebSocketRefusedError(Exception):
+    """The server did not open the WebSocket.
+
+    Parameters
+    ----------
+    status
+        HTTP status it answered with.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+
+
+@dataclass
+class Cell:
+    """What a cell left behind: output streams, and how it ended (`ok`, `error`, or `restarted` with its kernel)."""
+
+    stdout: str = ""
+    stderr: str = ""
+    status: str = ""
+    traceback: str = ""
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Kernel:
+    """A kernel of a session, through its WebSocket.
+
+    Parameters
+    ----------
+    user
+        Whose cookies to send.
+    identifier
+        The kernel's.
+    server
+        Name of the session it belongs to.
+    owner
+        Account in whose session it runs, when that is another than the user's.
+    """
+
+    def __init__(self, user: Browserless, identifier: str, server: str = "", owner: str = "") -> None:
+        self.user = user
+        self.identifier = identifier
+        self.server = server
+        self.base = f"/user/{owner}/" if owner else user.base(server)
+        self._socket: tornado.websocket.WebSocketClientConnection | None = None
+
+    async def _connect(self) -> tornado.websocket.WebSocketClientConnection:
+        path = f"{self.base}api/kernels/{self.identifier}/channels"
+        url = self.user.url(path).replace("https:", "wss:", 1)
+        prepared = self.user.http.prepare_request(requests.Request("GET", self.user.url(path)))
+        request = tornado.httpclient.HTTPRequest(
+            url,
+            # What Chromium says of itself when a page opens a WebSocket.
+            headers={
+                "Cookie": str(prepared.headers.get("Cookie") or ""),
+                "Origin": self.user.service.url,
+                "User-Agent": str(prepared.headers["User-Agent"]),
+                "Sec-Fetch-Mode": "websocket",
+                "Sec-Fetch-Site": "same-origin",
+            },
+            ca_certs=str(self.user.service.ca_file),
+            follow_redirects=False,
+            connect_timeout=30,
+            request_timeout=30,
+        )
+        try:
+            return await tornado.websocket.websocket_connect(request)
+        except tornado.httpclient.HTTPClientError as error:
+            raise WebSocketRefusedError(error.code) from error
+
+    def connect(self) -> None:
+        """Open the WebSocket, a new one if there was one.
+
+        Raises
+        ------
+        WebSocketRefusedError
+            The session, or the hub in front of it, refused.
+        """
+        self.disconnect()
+        self._socket = _LOOP.run(self._connect(), 60)
+
+    def disconnect(self) -> None:
+        """Close the WebSocket; the kernel goes on."""
+        if self._socket is not None:
+            socket, self._socket = self._socket, None
+
+            async def close() -> None:
+                socket.close()
+
+            _LOOP.run(close(), 10)
+
+    async def _run(self, code: str) -> Cell:
+        assert self._socket is not None
+        request = uuid.uuid4().hex
+        header = {"msg_id": request, "msg_type": "execute_request", "version": "5.3", "session": request}
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
+        message = {
+            "header": {**header, "username": self.user.user, "date": "2026-01-01T00:00:00Z"},
+            "parent_header": {},
+            "metadata": {},
+            "content": {**content, "stop_on_error": True},
+            "channel": "shell",
+            "buffers": [],
+        }
+        await self._socket.write_message(json.dumps(message))
+        cell = Cell()
+        replied = idle = False
+        while not (replied and idle):
+            received = await self._socket.read_message()
+            if received is None:
+                raise ConnectionError("The WebSocket was closed")
+            answer = json.loads(received)
+            kind, content = answer["msg_type"], answer["content"]
+            if kind == "status" and content["execution_state"] in {"restarting", "autorestarting", "dead"}:
+                cell.status = "restarted"
+                return cell
+            if answer["parent_header"].get("msg_id") != request:
+                continue
+            if kind == "stream":
+                setattr(cell, content["name"], getattr(cell, content["name"]) + content["text"])
+            elif kind in {"display_data", "execute_result"}:
+                cell.outputs.append(content["data"])
+            elif kind == "error":
+                cell.traceback = "\n".join(content["traceback"])
+            elif kind == "execute_reply":
+                replied, cell.status = True, content["status"]
+            elif kind == "status" and content["execution_state"] == "idle":
+                idle = True
+        return cell
+
+    def run(self, code: str, seconds: float = CELL_SECONDS) -> Cell:
+        """Run a cell and wait until it is over; connect first when that is due."""
+        if self._socket is None:
+            self.connect()
+        return _LOOP.run(self._run(code), seconds)
+
+    def output(self, code: str, seconds: float = CELL_SECONDS) -> str:
+        """Run a cell that must succeed; return what it printed."""
+        cell = self.run(code, seconds)
+        assert cell.status == "ok", cell.traceback or cell
+        return cell.stdout.strip()
+
+    def shutdown(self) -> None:
+        """End the kernel, if it is still there."""
+        self.disconnect()
+        with contextlib.suppress(requests.RequestException):
+            self.user.api(f"kernels/{self.identifier}", "DELETE", self.server)
+
+
+@contextlib.contextmanager
+def new_kernel(user: Browserless, server: str = "") -> Iterator[Kernel]:
+    """Lend a kernel."""
+    kernel = user.kernel(server)
+    try:
+        yield kernel
+    finally:
+        kernel.shutdown()
+
+
+def state_directory(default: str) -> Path:
+    """Return the VMs' state directory: $CYGNET_STATE, or that of the scenario's first system."""
+    return Path(os.environ.get("CYGNET_STATE") or PROJECT / "build" / "vms" / default)
