@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+import aiohttp
 import yaml
 
 from browser import Browser, BrowserError
@@ -64,7 +65,7 @@ def main(arguments: list[str]) -> int:
         except BlockingIOError:
             print("bench: another bench of this checkout is running.", file=sys.stderr)
             return 1
-        except (VmError, BrowserError) as error:
+        except VmError as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
@@ -97,7 +98,7 @@ def measure(machine: Vm, options: argparse.Namespace) -> list[Row]:
 
     Raises
     ------
-    VmError, BrowserError
+    VmError
         Something failed: a number of it would mean nothing.
     """
     rows = [
@@ -106,7 +107,11 @@ def measure(machine: Vm, options: argparse.Namespace) -> list[Row]:
     ]
     say("Installing the baseline: JupyterHub and JupyterLab with pip, plain SystemdSpawner …")
     machine.play("molecule/bench/plain.yml", "plain")
-    ours, plain = asyncio.run(sessions(machine, options.spawn_runs, options.memory_runs))
+    try:
+        ours, plain = asyncio.run(sessions(machine, options.spawn_runs, options.memory_runs))
+    except (BrowserError, aiohttp.ClientError, TimeoutError) as error:
+        journal = machine.save_journal()
+        raise VmError(f"{str(error) or repr(error)} The VM's journal is in {journal}.") from error
     rows += [
         Row("spawn_ready", "s", tuple(ours.spawn_s), tuple(plain.spawn_s)),
         Row("idle_memory", "MiB", tuple(ours.idle_mib), tuple(plain.idle_mib)),

@@ -12,6 +12,8 @@ from yarl import URL
 
 # Between two requests that ask whether something has come to be.
 _PAUSE_S = 0.05
+# For a start or a stop on a busy machine without virtualisation hardware.
+_PATIENCE_S = 300
 
 
 class BrowserError(Exception):
@@ -40,7 +42,7 @@ class Browser:
             # Cookies of an IP address, which aiohttp calls unsafe: both hubs are on the loopback address.
             cookie_jar=aiohttp.CookieJar(unsafe=True),
             connector=aiohttp.TCPConnector(ssl=context),
-            timeout=aiohttp.ClientTimeout(total=300),
+            timeout=aiohttp.ClientTimeout(total=_PATIENCE_S),
         )
         return self
 
@@ -95,13 +97,22 @@ class Browser:
                     return time.monotonic() - begin
                 if answer.status < 500 and answer.status not in {200, 424}:
                     raise BrowserError(f"{answer.url} answers {answer.status}.")
-            if time.monotonic() - begin > 300:
-                raise BrowserError(f"{answer.url} answers {answer.status} for minutes.")
+            if time.monotonic() - begin > _PATIENCE_S:
+                raise BrowserError(f"{answer.url} answers {answer.status} after {_PATIENCE_S} s.")
             await asyncio.sleep(_PAUSE_S)
 
     async def stop(self) -> None:
-        """Stop the user's session and wait for its end, if it runs."""
+        """Stop the user's session and wait for its end, if it runs.
+
+        Raises
+        ------
+        BrowserError
+            It does not end.
+        """
+        deadline = time.monotonic() + _PATIENCE_S
         while (await self._api("GET", f"users/{self.user}"))["servers"]:
+            if time.monotonic() > deadline:
+                raise BrowserError(f"{self._url}: the session of {self.user} does not end.")
             await self._api("DELETE", f"users/{self.user}/server")
             await asyncio.sleep(0.5)
 
@@ -122,7 +133,7 @@ class Browser:
         url = self._url / "hub/api" / path
         async with self._session.request(method, url, headers=self._headers()) as answer:
             text = await answer.text()
-            # 404 and 400 of a DELETE: the session has ended, or is just ending.
+            # Of a DELETE: 404 when the session has ended meanwhile, 400 while it is still starting.
             if answer.status >= 400 and not (method == "DELETE" and answer.status in {400, 404}):
                 raise BrowserError(f"{method} {url} answers {answer.status}: {text}")
         return json.loads(text) if text else None

@@ -16,6 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 STATE = REPOSITORY / "build/vms/bench"
 LOGS = REPOSITORY / "build/bench"
 HOST = "hub"
+_SUDO = ["ssh", "-F", str(STATE / "ssh_config"), HOST, "--", "sudo"]
 _VMS = [sys.executable, str(REPOSITORY / "molecule/vms")]
 
 # Proportional set size (proc(5)): pages that several processes share count once.
@@ -97,9 +98,16 @@ class Vm:
         """Return the content of a file of the VM."""
         return self._python("import pathlib, sys; print(pathlib.Path(sys.argv[1]).read_text())", path)
 
+    def save_journal(self) -> Path:
+        """Write what the VM's units said into a file of this machine; return its path."""
+        journal = LOGS / "journal.log"
+        with journal.open("w") as output:
+            command = [*_SUDO, "journalctl", "--boot", "--no-pager"]
+            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        return journal
+
     def _python(self, program: str, *arguments: str) -> str:
-        command = ["ssh", "-F", str(STATE / "ssh_config"), HOST, "--", "sudo", "python3", "-", *arguments]
-        done = subprocess.run(command, input=program, capture_output=True, text=True)
+        done = subprocess.run([*_SUDO, "python3", "-", *arguments], input=program, capture_output=True, text=True)
         if done.returncode != 0:
             raise VmError(f"In the VM: {done.stderr.strip()}")
         return done.stdout
