@@ -8,8 +8,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 VMS := python3 molecule/vms
 DEMO := build/vms/demo
-# The releases each scenario is run on, and the language of its pages there.
-SYSTEMS := bookworm:en trixie:ru
+# The releases each scenario is run on.
+SYSTEMS := bookworm trixie
 S := hub
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -91,23 +91,17 @@ lint: tools
 unit: tools
 	pytest
 
-ifdef OS
-SCENARIOS := $(filter $(OS):%,$(SYSTEMS))
-else
-SCENARIOS := $(SYSTEMS)
-endif
-
 # The releases side by side: each VM has one processor.
 .PHONY: scenario
 scenario: tools
-	@$(MAKE) --no-print-directory --jobs=2 $(SCENARIOS:%=scenario-$(S)-%)
+	@$(MAKE) --no-print-directory --jobs=2 $(patsubst %,scenario-$(S)-%,$(or $(OS),$(SYSTEMS)))
 
 .PHONY: scenario-%
 scenario-$(S)-%:
-	@export OS=$(firstword $(subst :, ,$*)) SITE_LANGUAGE=$(lastword $(subst :, ,$*)); \
-	export MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/build/molecule/$(S)-$$OS CYGNET_STATE=$(CURDIR)/build/vms/$(S)-$$OS; \
+	@export OS=$* CYGNET_STATE=$(CURDIR)/build/vms/$(S)-$*; \
+	export MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/build/molecule/$(S)-$*; \
 	mkdir -p $$MOLECULE_EPHEMERAL_DIRECTORY; \
-	molecule test -s $(S) 2>&1 | sed -u "s/^/[$(S) $$OS] /"
+	molecule test -s $(S) 2>&1 | sed -u 's/^/[$(S) $*] /'
 
 # -- measuring ---------------------------------------------------------------------------------------------------------
 

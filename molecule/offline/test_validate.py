@@ -98,6 +98,7 @@ def test_number_of_hubs(tmp_path: Path, hubs: int) -> None:
         ({"jupyterhub_language": "de"}, "value of jupyterhub_language must be one of: en, ru, got: de"),
         ({"jupyterhub_session_memory_mb": "plenty"}, "jupyterhub_session_memory_mb"),
         ({"jupyterhub_allowed_groups": {"a": 1}}, "jupyterhub_allowed_groups"),
+        ({"jupyterhub_logo": "/no/such.svg"}, "/no/such.svg', which is not a file on the control node"),
         ({"nginx_tls": "file"}, "value of nginx_tls must be one of: files, acme, self_signed, got: file"),
     ],
 )

@@ -216,6 +216,11 @@ class Browserless:
         state = self.state(server)
         return bool(state and state["ready"])
 
+    def stopped(self, server: str = "") -> bool:
+        """Tell whether the hub has no session, and is not about to have one."""
+        state = self.state(server)
+        return state is None or bool(state["stopped"] and not state["pending"])
+
     def request_start(self, server: str = "") -> requests.Response:
         """Ask the hub for a session, without waiting for it."""
         return self.request("POST", self._server_api(server))
@@ -252,12 +257,13 @@ class Browserless:
         """Stop a session and wait until the hub has seen it end."""
         answer = self.request("DELETE", self._server_api(server))
         assert answer.status_code in {202, 204, 404}, f"{answer.status_code}: {answer.text}"
+        wait_for(f"the end of {self.user}'s session {server!r}", lambda: self.stopped(server), SESSION_SECONDS)
 
-        def stopped() -> bool:
-            state = self.state(server)
-            return state is None or bool(state["stopped"] and not state["pending"])
-
-        wait_for(f"the end of {self.user}'s session {server!r}", stopped, SESSION_SECONDS)
+    def forget(self, server: str) -> None:
+        """Stop a named session and remove its name, where there is one."""
+        self.stop(server)
+        answer = self.request("DELETE", self._server_api(server), json={"remove": True})
+        assert answer.status_code in {204, 404}, f"{answer.status_code}: {answer.text}"
 
     def ensure(self, server: str = "") -> None:
         """Have a session that answers."""

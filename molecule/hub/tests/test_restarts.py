@@ -83,14 +83,14 @@ def test_page_says_what_happens_while_the_hub_is_down(hub: Any, service: Service
     try:
         answer = service.get("/hub/login")
         assert answer.status_code in {502, 503}
-        assert answer.text.strip() == ours
+        assert answer.content.decode().strip() == ours
         assert answer.headers["Retry-After"].isdigit()
         assert answer.headers["Cache-Control"] == "no-store"
         # Who works does not notice.
         assert kernel.output("print(x)") == "42"
     finally:
         hub.check_output("systemctl start jupyterhub")
-    wait_for("the hub", service.healthy, BACK_SECONDS)
+        wait_for("the hub", service.healthy, BACK_SECONDS)
 
 
 def test_page_says_what_happens_while_the_proxy_is_down(hub: Any, service: Service) -> None:
@@ -99,17 +99,17 @@ def test_page_says_what_happens_while_the_proxy_is_down(hub: Any, service: Servi
     try:
         answer = service.get("/hub/login")
         assert answer.status_code in {502, 503}
-        assert answer.text.strip() == ours
+        assert answer.content.decode().strip() == ours
     finally:
         hub.check_output("systemctl start chp")
-    wait_for("the hub", service.healthy, BACK_SECONDS)
+        wait_for("the hub", service.healthy, BACK_SECONDS)
 
 
 def test_session_that_ended_while_the_hub_was_down_is_noticed(hub: Any, service: Service, bob: Browserless) -> None:
     hub.check_output("systemctl stop jupyterhub && systemctl kill --signal=KILL jupyter-bob.service")
     hub.check_output("systemctl start jupyterhub")
     wait_for("the hub", service.healthy, BACK_SECONDS)
-    wait_for("the hub to see that bob's session is gone", lambda: not bob.running())
+    wait_for("the hub to see that bob's session is gone", bob.stopped)
     bob.start()
     assert bob.api("status").status_code == 200
 

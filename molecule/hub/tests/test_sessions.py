@@ -247,9 +247,9 @@ def test_inside_no_session_of_others_can_be_stopped(hub: Any, inside: dict[str, 
 # -- what another user reaches over HTTP ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["", "lab", "api/contents", "api/kernels", "files/"])
+@pytest.mark.parametrize("path", ["", "lab", "api/contents", "api/kernels", "api/terminals"])
 def test_other_user_is_refused_over_http(alice: Browserless, bob: Browserless, path: str) -> None:
-    assert alice.request("GET", f"/user/alice/{path}").status_code in {200, 404}
+    assert alice.request("GET", f"/user/alice/{path}").status_code == 200
     assert bob.request("GET", f"/user/alice/{path}").status_code in {403, 404}
 
 
@@ -278,6 +278,14 @@ def test_request_forged_on_another_page_is_refused(alice: Browserless) -> None:
     assert answer.status_code == 403
 
 
+def test_every_request_with_a_body_is_answered(alice: Browserless) -> None:
+    # A proxy that had the session close each connection lost one to two of a hundred such answers.
+    document = {"type": "file", "format": "text", "content": "x" * 1000}
+    answers = [alice.api("contents/answered.txt", "PUT", json=document).status_code for _ in range(150)]
+    alice.api("contents/answered.txt", "DELETE")
+    assert set(answers) == {200, 201}
+
+
 # -- several sessions of one user -----------------------------------------------------------------------------------
 
 
@@ -294,7 +302,7 @@ def test_named_session_runs_beside_the_default_one(hub: Any, alice: Browserless)
         hub.check_output(f"test -S /run/jupyterhub-sessions/{number}/server.sock")
         hub.check_output(f"test -S /run/jupyterhub-sessions/{number}-second/server.sock")
     finally:
-        alice.stop("second")
+        alice.forget("second")
     assert properties(hub, unit("alice", "second"))["LoadState"] == "not-found"
     assert properties(hub, unit("alice"))["MainPID"] == first["MainPID"]
     assert alice.api("status").status_code == 200
@@ -356,7 +364,7 @@ def test_failed_start_says_why_on_the_page(hub: Any, newcomer: Browserless, say:
     with pytest.raises(StartError):
         newcomer.start()
     answer = newcomer.request("GET", "/hub/spawn-pending/newcomer")
-    assert answer.status_code == 500
+    assert answer.status_code >= 400
     assert say("The session could not be started") in answer.text
     assert say("Your session ended while it was starting (exit code %(code)s).") % {"code": 7} in answer.text
     assert "a swan bit me" in answer.text
@@ -380,6 +388,6 @@ def test_account_that_vanished_is_named_on_the_page(hub: Any, newcomer: Browserl
 
 def test_session_that_ended_by_itself_is_noticed(hub: Any, bob: Browserless) -> None:
     hub.check_output(f"systemctl kill --signal=KILL '{unit('bob')}'")
-    wait_for("the hub to see that bob's session is gone", lambda: not bob.running())
+    wait_for("the hub to see that bob's session is gone", bob.stopped)
     bob.start()
     assert bob.api("status").status_code == 200
