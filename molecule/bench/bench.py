@@ -101,6 +101,8 @@ def measure(machine: Vm, options: argparse.Namespace) -> list[Row]:
     VmError
         Something failed: a number of it would mean nothing.
     """
+    if options.first_runs == 0:
+        machine.require()
     rows = [
         Row("deploy_first", "s", _repeat(options.first_runs, lambda: deploy_first(machine))),
         Row("deploy_again", "s", _repeat(options.again_runs, lambda: deploy_again(machine))),

@@ -50,6 +50,17 @@ class Vm:
         if subprocess.run([*_VMS, "up", f"--spec={spec}", f"--state={STATE}"]).returncode != 0:
             raise VmError("The VM did not boot; see above.")
 
+    def require(self) -> None:
+        """Take the VM that an earlier bench kept.
+
+        Raises
+        ------
+        VmError
+            There is none.
+        """
+        if not (STATE / "vms.json").exists():
+            raise VmError("There is no VM to measure in: leave out --first-runs=0, and keep its VM with KEEP=1.")
+
     def remove(self) -> None:
         """Power the VM off and remove it, if it is there."""
         subprocess.run([*_VMS, "down", f"--state={STATE}"], check=True)
@@ -57,10 +68,7 @@ class Vm:
     @property
     def summary(self) -> dict[str, Any]:
         """Return what `molecule/vms` says of the VM."""
-        try:
-            return dict(json.loads((STATE / "vms.json").read_text()))
-        except FileNotFoundError:
-            raise VmError("There is no VM to measure; leave out --first-runs=0.") from None
+        return dict(json.loads((STATE / "vms.json").read_text()))
 
     def port(self, port: int) -> int:
         """Return the port of this machine's loopback address that leads to a port of the VM."""
@@ -120,7 +128,9 @@ def vm(keep: bool) -> Iterator[Vm]:
     try:
         yield machine
     finally:
-        if not keep:
+        if keep and STATE.exists():
+            print(f"The VM is kept. Remove it with: python3 molecule/vms down --state {STATE.relative_to(REPOSITORY)}")
+        elif not keep:
             # Another interrupt must not leave half of it behind.
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
