@@ -103,6 +103,13 @@ scenario-$(S)-%:
 	mkdir -p $$MOLECULE_EPHEMERAL_DIRECTORY; \
 	molecule test -s $(S) 2>&1 | sed -u 's/^/[$(S) $*] /'
 
+# -- measuring ---------------------------------------------------------------------------------------------------------
+
+# KEEP=1 keeps the VM; BENCH='--first-runs=0' then measures in it what comes after the first deployment.
+.PHONY: bench
+bench: tools
+	@$(PYTHON) molecule/bench/bench.py $(BENCH)
+
 # -- maintenance ------------------------------------------------------------------------------------------------------
 
 .PHONY: lock
