@@ -264,10 +264,10 @@ class SystemdSessionSpawner(SystemdSpawner):
         """
         url = url_path_join(f"http+unix://{quote(str(self.socket), safe='')}", self.server.base_url, "api")
         while True:
-            # Asking systemd costs a process: do it five times a second, and look at the socket more often.
+            # Asking systemd costs a process: do it once a second, and look at the socket more often.
             if not (await units.show(self.unit_name)).running:
                 raise await self._failure()
-            for _attempt in range(4):
+            for _attempt in range(20):
                 if self.socket.is_socket():
                     try:
                         await fetch(url, raise_for_status=False, allow_redirects=False)
