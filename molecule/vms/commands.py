@@ -32,6 +32,8 @@ LOOPBACK = "127.0.0.1"
 def main(arguments: list[str]) -> int:
     """Run one command; return its exit status."""
     options = _parser().parse_args(arguments)
+    # Also where a shell started us in the background, with SIGINT ignored.
+    signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     try:
