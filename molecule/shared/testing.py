@@ -31,8 +31,8 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
 #: Units whose journals explain a failed test; jupyter-* are the sessions.
 UNITS = ("jupyterhub.service", "chp.service", "nginx.service", "jupyter-*.service")
 # A VM without virtualisation hardware starts a session in 5 to 15 s, and slower while a second one starts.
-SESSION_SECONDS = 120.0
-CELL_SECONDS = 60.0
+SESSION_SECONDS = 240.0
+CELL_SECONDS = 120.0
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ class Service:
     def get(self, path: str, **kwargs: Any) -> requests.Response:
         """Get a page as a stranger."""
         with self.session() as session:
-            return session.get(self.url + path, timeout=30, **kwargs)
+            return session.get(self.url + path, timeout=60, **kwargs)
 
     def healthy(self) -> bool:
         """Tell whether the hub answers."""
