@@ -16,7 +16,8 @@ Shoot = Callable[[Page, str], Path]
 USER = "tanya"
 # JupyterLab is some 20 MB of scripts, and a VM without virtualisation hardware hands them out slowly.
 LAB_MS = 120_000
-PAGE_MS = 30_000
+PAGE_MS = 60_000
+expect.set_options(timeout=PAGE_MS)
 CHROMIUM = [
     "--no-sandbox",
     "--disable-gpu",
