@@ -61,8 +61,8 @@ def test_port_that_is_taken(refused: Run) -> None:
 
 @pytest.mark.destructive
 def test_distribution_that_is_not_supported(hub: Any, refused: Run) -> None:
-    release = "sed 's/^VERSION_ID=.*/VERSION_ID=\"11\"/' /usr/lib/os-release > /run/old-release"
-    with changed(hub, f"{release} && mount --bind /run/old-release /usr/lib/os-release", "umount /usr/lib/os-release"):
+    version = "/etc/debian_version"
+    with changed(hub, f"echo 11.9 > /run/old && mount --bind /run/old {version}", f"umount {version}"):
         out = refused("playbooks/validate.yml")
     assert "hub.example.org runs Debian 11" in out
     assert "Supported are Debian 12 and Debian 13" in out
