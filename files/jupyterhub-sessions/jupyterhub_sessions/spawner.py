@@ -136,6 +136,8 @@ class SystemdSessionSpawner(SystemdSpawner):
         shell = self._account().pw_shell
         env["SHELL"] = shell if os.access(shell, os.X_OK) and not shell.endswith(("nologin", "false")) else "/bin/bash"
         env["PATH"] = self.path
+        # Private like /tmp, but on the disk: Debian 13 has /tmp in memory, where it counts against the session's limit.
+        env["TMPDIR"] = "/var/tmp"  # noqa: S108
         env["XDG_RUNTIME_DIR"] = f"/run/jupyter-{self._key}"
         return env
 

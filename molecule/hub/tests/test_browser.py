@@ -15,7 +15,7 @@ Shoot = Callable[[Page, str], Path]
 
 USER = "tanya"
 # JupyterLab is some 20 MB of scripts, and a VM without virtualisation hardware hands them out slowly.
-LAB_MS = 120_000
+LAB_MS = 240_000
 PAGE_MS = 60_000
 expect.set_options(timeout=PAGE_MS)
 CHROMIUM = [
@@ -183,13 +183,16 @@ def test_notebook_prints_and_plots(page: Page, shoot: Shoot) -> None:
     expect(idle).to_be_visible(timeout=LAB_MS)
     outputs = notebook.locator(".jp-OutputArea-output")
 
-    notebook.locator(".jp-Cell .cm-content").first.click()
+    cells = notebook.locator(".jp-Cell .cm-content")
+    cells.first.click()
     page.keyboard.insert_text("print(6 * 7)")
+    expect(cells.first).to_contain_text("print(6 * 7)")
     page.keyboard.press("Shift+Enter")
     expect(outputs.first).to_have_text("42", timeout=LAB_MS)
 
-    # The cursor is in the next cell already.
+    cells.nth(1).click()
     page.keyboard.insert_text("import matplotlib.pyplot as plt\nplt.plot([1, 4, 2, 8]);")
+    expect(cells.nth(1)).to_contain_text("plt.plot")
     page.keyboard.press("Shift+Enter")
     plot = outputs.locator("img")
     expect(plot).to_be_visible(timeout=LAB_MS)
