@@ -283,9 +283,12 @@ class SystemdSessionSpawner(SystemdSpawner):
         state = await units.show(self.unit_name)
         self.log_tail = log = await units.journal(state.invocation, self.failure_lines)
         message = _("Your session ended while it was starting (exit code %(code)s).") % {"code": state.exit_code}
-        if reason := self._reason(state):
-            message = reason
-        return SpawnException(message, reason="session-ended", log_message=f"{message}\n{log}")
+        if state.result == "oom-kill":
+            message = self._reason(state)
+        failure = SpawnException(message, reason="session-ended", log_message=f"{message}\n{log}")
+        # For the pages that are told the exception alone.
+        failure.log_tail = log
+        return failure
 
     # -- watch and stop -------------------------------------------------------------------------------------------
 
