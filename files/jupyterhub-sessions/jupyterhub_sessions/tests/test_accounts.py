@@ -384,6 +384,12 @@ async def test_no_answer_is_not_awaited_for_ever(login: Login, machine: Machine)
     assert "cannot be reached" in caught.value.jupyterhub_message
 
 
+async def test_who_waits_for_a_turn_is_not_refused(login: Login, machine: Machine) -> None:
+    login.authenticator.timeout_s = 0.8  # type: ignore[attr-defined]
+    machine.seconds = 0.5
+    assert len(await asyncio.gather(*(login() for _user in range(40)))) == 40
+
+
 async def test_password_asked_again(login: Login, machine: Machine) -> None:
     authenticator = login.authenticator  # type: ignore[attr-defined]
     assert await authenticator.try_password("alice", "right") is None
