@@ -15,7 +15,8 @@ from typing import Any
 
 from campus_ctl import BASE, SERVICE_PASSWORD, SERVICES, STATE, TLS, active, install_packages, run
 
-# Apache would work as well; nginx is smaller.
+# Apache would work as well; nginx is smaller. The modules of Perl are those that LemonLDAP::NG recommends, or forgets to,
+# for what is used of it here.
 PACKAGES = [
     "nginx-light",
     "lemonldap-ng-fastcgi-server",
@@ -27,8 +28,10 @@ PACKAGES = [
     "libio-string-perl",
     "libnet-ldap-perl",
     "libstring-random-perl",
+    "libunicode-string-perl",
 ]
 HOST = "auth.example.org"
+DESCRIPTION = f"https://{HOST}/.well-known/openid-configuration"
 LEMONLDAP = Path("/var/lib/lemonldap-ng")
 STAMP = STATE / "oidc.sha256"
 
@@ -152,6 +155,9 @@ def setup() -> None:
         Path("/etc/nginx/sites-enabled/default").unlink(missing_ok=True)
         Path("/etc/nginx/sites-enabled/oidc").write_text(SITE)
     run("systemctl", "start", *units)
+    described = run("curl", "--silent", "--show-error", "--cacert", f"{TLS}/ca.pem", DESCRIPTION)
+    if "token_endpoint" not in described:
+        sys.exit(f"{DESCRIPTION} answers: {described} See journalctl -u lemonldap-ng-fastcgi-server.")
     STAMP.write_text(stamp)
     print("changed")
 
