@@ -45,8 +45,8 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def default_state() -> str:
-    """Name the state directory that holds when CYGNET_STATE says nothing; a scenario overrides it."""
-    return "hub-bookworm"
+    """Name the state directory that holds when CYGNET_STATE says nothing."""
+    return "default-bookworm"
 
 
 @pytest.fixture(scope="session")
