@@ -4,51 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
-from testing import ACCOUNTS, PROJECT, Browserless, Service, Vms
+from browsing import LAB_MS, Shoot, log_in, new_context
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from testing import ACCOUNTS, Browserless, Service
 
 Say = Callable[[str], str]
-Shoot = Callable[[Page, str], Path]
 
 USER = "tanya"
-# JupyterLab is some 20 MB of scripts, and a VM without virtualisation hardware hands them out slowly.
-LAB_MS = 240_000
-PAGE_MS = 60_000
-expect.set_options(timeout=PAGE_MS)
-CHROMIUM = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Start Debian's Chromium."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def shoot(vms: Vms) -> Shoot:
-    """Return the function that takes a screenshot under a name with its number."""
-    directory = PROJECT / "build" / "screenshots" / vms.name
-    directory.mkdir(parents=True, exist_ok=True)
-
-    def take(page: Page, name: str) -> Path:
-        path = directory / f"{name}.png"
-        page.screenshot(path=path)
-        return path
-
-    return take
 
 
 @pytest.fixture(scope="module")
@@ -62,24 +26,6 @@ def tanya(service: Service) -> Iterator[Browserless]:
     user.login()
     user.stop()
     user.forget("second")
-
-
-def new_context(browser: Browser, service: Service) -> BrowserContext:
-    """Open a browser window without cookies."""
-    context = browser.new_context(
-        base_url=service.url, ignore_https_errors=True, viewport={"width": 1280, "height": 800}
-    )
-    context.set_default_timeout(PAGE_MS)
-    context.set_default_navigation_timeout(LAB_MS)
-    return context
-
-
-@pytest.fixture
-def stranger(browser: Browser, service: Service) -> Iterator[Page]:
-    """Lend a page of someone who has not logged in."""
-    context = new_context(browser, service)
-    yield context.new_page()
-    context.close()
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +49,6 @@ def page(desk: BrowserContext) -> Iterator[Page]:
     yield page
     page.close()
     assert errors == []
-
-
-def log_in(page: Page, user: str, password: str) -> None:
-    """Fill in and send the login form."""
-    page.goto("/hub/login?next=%2Fhub%2Fhome")
-    page.locator("#username_input").fill(user)
-    page.locator("#password_input").fill(password)
-    page.locator("#login_submit").click()
 
 
 def logo_is_drawn(logo: Locator) -> bool:
