@@ -48,8 +48,14 @@ async def measure(
 
     Parameters
     ----------
+    machine
+        Where the hub and pamtester run.
+    url, certificate
+        The hub's address and the file of its certificate.
     accounts
         User and password of each.
+    runs
+        How often.
     cold
         Whether SSSD must ask the directory again for all it knows, each time.
 
