@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from browsing import LAB_MS, Shoot, log_in, new_context
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
-from testing import ACCOUNTS, Browserless, Service
+from testing import ACCOUNTS, Browserless, Service, wait_for
 
 Say = Callable[[str], str]
 
@@ -67,6 +67,17 @@ def open_lab(page: Page, server: str = "") -> None:
     expect(page.locator(".jp-Launcher")).to_be_visible(timeout=LAB_MS)
 
 
+def write(cell: Locator, code: str) -> None:
+    """Write into a cell of a notebook, again while the page, still loading the notebook, takes it back."""
+
+    def stays() -> bool:
+        cell.fill(code)
+        cell.page.wait_for_timeout(1000)
+        return cell.inner_text().strip() == code
+
+    wait_for("the cell to hold its code", stays)
+
+
 # -- before the login -----------------------------------------------------------------------------------------------
 
 
@@ -122,11 +133,11 @@ def test_notebook_prints_and_plots(page: Page, shoot: Shoot) -> None:
     outputs = notebook.locator(".jp-OutputArea-output")
 
     cells = notebook.locator(".jp-Cell .cm-content")
-    cells.first.fill("print(6 * 7)")
+    write(cells.first, "print(6 * 7)")
     cells.first.press("Shift+Enter")
     expect(outputs.first).to_have_text("42", timeout=LAB_MS)
 
-    cells.nth(1).fill("import matplotlib.pyplot as plt\nplt.plot([1, 4, 2, 8]);")
+    write(cells.nth(1), "import matplotlib.pyplot as plt\nplt.plot([1, 4, 2, 8]);")
     cells.nth(1).press("Shift+Enter")
     plot = outputs.locator("img")
     expect(plot).to_be_visible(timeout=LAB_MS)
