@@ -63,7 +63,7 @@ tools: packages
 .PHONY: demo
 demo: tools
 	$(VMS) up --spec molecule/shared/demo_vms.json --state $(DEMO)
-	ansible-playbook -i inventories/demo molecule/shared/prepare.yml
+	ansible-playbook -i inventories/demo molecule/shared/campus.yml
 	ansible-playbook -i inventories/demo site.yml
 	ansible-playbook -i inventories/demo molecule/shared/demo.yml
 	@$(PYTHON) molecule/shared/show_demo.py build/demo.json
@@ -71,7 +71,7 @@ demo: tools
 .PHONY: demo-stop
 demo-stop:
 	$(VMS) down --state $(DEMO)
-	@rm -f build/demo.json build/demo-ca.pem
+	@rm -rf build/demo.json build/demo-ca.pem build/campus/demo
 
 # -- tests ------------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ def main(path: str) -> None:
     print(f"\nThe demo runs at  {demo['url']}\n")
     print("The browser warns of the certificate: the demo signs its own. Log in as")
     for account in demo["accounts"]:
-        print(f"    {account['user']:<8} {account['password']:<14} {account['role']}")
+        print(f"    {account['user']:<12} {account['password']:<14} {account['role']}")
     print(f"\nInto the machine: ssh -F {demo['ssh_config']} hub")
     print("Remove the demo:  make demo-stop\n")
 

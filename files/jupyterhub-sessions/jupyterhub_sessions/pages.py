@@ -102,7 +102,13 @@ def support_link(contact: str) -> Mapping[str, str]:
 
 
 def configure_pages(
-    c: Config, *, site_name: str, language: str, support_contact: str = "", logo_file: str = ""
+    c: Config,
+    *,
+    site_name: str,
+    language: str,
+    support_contact: str = "",
+    logo_file: str = "",
+    kerberos: bool = False,
 ) -> None:
     """Set what the hub needs to show our pages; called in jupyterhub_config.py.
 
@@ -118,6 +124,8 @@ def configure_pages(
         Where students turn to: an e-mail address, a web address or other text. Empty: no contact is shown.
     logo_file
         Absolute path of the site's logo (SVG or PNG, about square). Empty: ours.
+    kerberos
+        Whether there is a page of the Kerberos ticket.
 
     Raises
     ------
@@ -130,6 +138,7 @@ def configure_pages(
         "site_name": site_name,
         "language": language,
         "support": support_link(support_contact),
+        "kerberos": kerberos,
     }
     c.JupyterHub.logo_file = logo_file or str(DEFAULT_LOGO)
     c.JupyterHub.jinja_environment_options = {"extensions": [PagesExtension]}

@@ -59,8 +59,10 @@ window.cygnet = (() => {
     for (const element of document.querySelectorAll("time[datetime]")) {
       const date = new Date(element.dateTime);
       if (!Number.isNaN(date.valueOf())) {
-        element.textContent = ago(date);
-        element.title = date.toLocaleString(document.documentElement.lang);
+        const clock = date.toLocaleString(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" });
+        const clockFirst = element.hasAttribute("data-clock");
+        element.textContent = clockFirst ? clock : ago(date);
+        element.title = clockFirst ? ago(date) : clock;
       }
     }
   });
