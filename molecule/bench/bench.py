@@ -32,7 +32,7 @@ PLAIN_PORT = 8000
 IDLE_S = 10
 BURST = 30
 # Adds people to the directory, and prints their users and passwords.
-_CROWD = 'import subprocess, sys; subprocess.run(["campus-ctl", "crowd", sys.argv[1]], check=True)'
+_CROWD = """import subprocess, sys; subprocess.run(["campus-ctl", "crowd", sys.argv[1]], check=True)"""
 
 _began = time.monotonic()
 

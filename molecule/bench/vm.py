@@ -86,7 +86,9 @@ class Vm:
         LOGS.mkdir(parents=True, exist_ok=True)
         log = LOGS / f"{name}.log"
         program = str(Path(sys.executable).with_name("ansible-playbook"))
-        variables = json.dumps({"ansible_ssh_common_args": f'-F "{STATE}/ssh_config"'})
+        variables = json.dumps(
+            {"ansible_ssh_common_args": f'-F "{STATE}/ssh_config"', "campus_files": str(LOGS / "campus")}
+        )
         environment = os.environ | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
         command = [program, "-i", "inventories/demo", "-e", variables, playbook]
         with log.open("w") as output:
