@@ -417,7 +417,7 @@ def crowd(count: str) -> None:
     )
     if f"memberUid: {accounts[-1][0]}\n" not in known:
         run("ldapmodify", "-Q", "-Y", "EXTERNAL", "-H", "ldapi:///", stdin=change)
-        kadmin(*(f"addprinc +requires_preauth -pw {word} {principal(user)}" for user, word in accounts))
+        kadmin(*(f"addprinc -pw {word} {principal(user)}" for user, word in accounts))
     print(json.dumps(accounts))
 
 
