@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
+import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,9 +51,48 @@ def yaml_file(path: str) -> Any:
     return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
 
 
+def file_base64(path: str) -> str:
+    """Read a file of the control node that is not text."""
+    return base64.b64encode(Path(path).read_bytes()).decode("ascii")
+
+
+def keytab_principals(path: str) -> list[str]:
+    """List the principals of a keytab, each once, in its order; none when the file is not a keytab.
+
+    The format is version 2 of MIT Kerberos' "keytab file format": 0x0502, then entries of a signed length each, a negative
+    one for a hole.
+    """
+    data = Path(path).read_bytes()
+    found: dict[str, None] = {}
+    if data[:2] != b"\x05\x02":
+        return []
+    try:
+        offset = 2
+        while offset < len(data):
+            (length,) = struct.unpack_from(">i", data, offset)
+            offset += 4
+            if length > 0:
+                (components,) = struct.unpack_from(">H", data, offset)
+                parts, place = [], offset + 2
+                for _ in range(components + 1):
+                    (size,) = struct.unpack_from(">H", data, place)
+                    parts.append(data[place + 2 : place + 2 + size].decode("utf-8"))
+                    place += 2 + size
+                found[f"{'/'.join(parts[1:])}@{parts[0]}"] = None
+            offset += abs(length)
+    except (struct.error, UnicodeDecodeError):
+        return []
+    return list(found)
+
+
 class FilterModule:
     """Hand the filters to Ansible."""
 
     def filters(self) -> dict[str, Any]:
         """Name the filters."""
-        return {"misspelled_inputs": misspelled_inputs, "yaml_file": yaml_file}
+        return {
+            "file_base64": file_base64,
+            "keytab_principals": keytab_principals,
+            "misspelled_inputs": misspelled_inputs,
+            "yaml_file": yaml_file,
+        }

@@ -323,20 +323,23 @@ class AccountsAuthenticator(PAMAuthenticator):
         super().__init__(**kwargs)
         #: Names as the database of accounts writes them, by the same in lower case.
         self._names: dict[str, str] = {}
+        self._turns = asyncio.Semaphore(self.executor_threads)
 
     @default("executor_threads")
     def _executor_threads(self) -> int:
-        # A class that logs in at once, as each thread mostly waits for a directory.
-        return 32
+        # A thread mostly waits for a directory; but a local password costs a second of the processor at worst, and more
+        # threads would hold up the hub when a class logs in at once.
+        return 16
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function that may wait for a directory, for a bounded time."""
-        call: Awaitable[T] = asyncio.get_running_loop().run_in_executor(self.executor, function, *arguments)
-        try:
-            return await asyncio.wait_for(call, self.timeout_s)
-        except TimeoutError:
-            self.log.error("PAM or the directory did not answer within %s s", self.timeout_s)
-            raise directory_refusal() from None
+        """Call a function that may wait for a directory, for a bounded time from when its turn has come."""
+        async with self._turns:
+            call: Awaitable[T] = asyncio.get_running_loop().run_in_executor(self.executor, function, *arguments)
+            try:
+                return await asyncio.wait_for(call, self.timeout_s)
+            except TimeoutError:
+                self.log.error("PAM or the directory did not answer within %s s", self.timeout_s)
+                raise directory_refusal() from None
 
     # -- password ---------------------------------------------------------------------------------------------------
 

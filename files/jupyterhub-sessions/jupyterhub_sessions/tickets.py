@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+KLIST = "klist"
 #: How long klist may take; the cache is on the same machine.
 KLIST_SECONDS = 5.0
 
@@ -90,7 +91,7 @@ async def read_ticket(uid: int | None = None, gid: int | None = None) -> Ticket 
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC0"}
     try:
         process = await asyncio.create_subprocess_exec(
-            "klist",
+            KLIST,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

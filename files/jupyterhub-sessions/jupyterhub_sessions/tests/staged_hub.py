@@ -6,13 +6,18 @@ Read by `jupyterhub -f`; what differs from one test run to another comes from th
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
+from jupyterhub.auth import DummyAuthenticator
 from jupyterhub.proxy import Proxy
 from jupyterhub.spawner import SimpleLocalProcessSpawner, SpawnException
 from traitlets.config import get_config
 
+from jupyterhub_sessions.accounts import RefusedError
 from jupyterhub_sessions.pages import configure_pages
+from jupyterhub_sessions.ticket_page import TicketHandler
+from jupyterhub_sessions.tickets import Ticket, TicketError
 
 REASON = "Причина: память" if os.environ["STAGED_LANGUAGE"] == "ru" else "Reason: memory"
 LOG = ["kernel: <first> line", "kernel: last line"]
@@ -87,6 +92,35 @@ class NoProxy(Proxy):
         return self.routes
 
 
+class StagedTicketHandler(TicketHandler):
+    """Show a ticket as the user's name says."""
+
+    async def _ticket(self) -> Ticket | None:
+        now = datetime.now(UTC)
+        match self.current_user.name:
+            case "fresh":
+                return Ticket("fresh@EXAMPLE.ORG", now + timedelta(hours=10), now + timedelta(days=7))
+            case "short":
+                return Ticket("short@EXAMPLE.ORG", now + timedelta(hours=10), now + timedelta(hours=10))
+            case "stale":
+                return Ticket("stale@EXAMPLE.ORG", now - timedelta(hours=1), now + timedelta(days=1))
+            case "none":
+                return None
+        raise TicketError("klist could not be started")
+
+
+class StagedAuthenticator(DummyAuthenticator):
+    """Know one password, and the page of the ticket."""
+
+    def get_handlers(self, app: Any) -> list[Any]:
+        """Add the page."""
+        return [*super().get_handlers(app), (r"/ticket", StagedTicketHandler, {"accounts": self})]
+
+    async def try_password(self, user: str, password: str, address: str) -> RefusedError | None:
+        """Refuse any other password."""
+        return None if (password, address) == ("right", "127.0.0.1") else RefusedError(f"{REASON} ({user})")
+
+
 def options_form(spawner: StagedSpawner) -> str:
     """Offer a choice to one user only."""
     return '<select name="choice" class="form-select"></select>' if spawner.user.name == "chooses" else ""
@@ -94,9 +128,13 @@ def options_form(spawner: StagedSpawner) -> str:
 
 c = get_config()
 configure_pages(
-    c, site_name="Лаборатория <β>", language=os.environ["STAGED_LANGUAGE"], support_contact="help@university.example"
+    c,
+    site_name="Лаборатория <β>",
+    language=os.environ["STAGED_LANGUAGE"],
+    support_contact="help@university.example",
+    kerberos=True,
 )
-c.JupyterHub.authenticator_class = "dummy"
+c.JupyterHub.authenticator_class = StagedAuthenticator
 c.DummyAuthenticator.password = "right"
 c.Authenticator.allow_all = True
 c.Authenticator.admin_users = {"chief"}

@@ -411,6 +411,47 @@ def test_home_with_running_and_named_sessions(hub: Hub) -> None:
     assert "second" in page.visible.texts
 
 
+@pytest.mark.parametrize(
+    ("user", "state", "sentence"),
+    [
+        ("fresh", "valid", "While it is valid, it is renewed by itself, until"),
+        ("short", "valid", "It is not renewed by itself."),
+        ("stale", "expired", "Expired:"),
+        ("none", "none", "You have no ticket."),
+        ("unknown", "", "Its state cannot be read just now. You can get a new one all the same."),
+    ],
+)
+def test_ticket(hub: Hub, user: str, state: str, sentence: str) -> None:
+    """The page of the ticket says how long it is valid; the home page leads there."""
+    browser = hub.user(user)
+    assert 'href="/hub/ticket"' in browser.get("/hub/home").html
+    page = browser.get("/hub/ticket")
+    assert page.status == 200
+    assert_speaks(page, hub.language)
+    assert said(hub, sentence) in page.visible.text
+    if state:
+        assert page.field(r'data-state="(\w+)"') == state
+    assert page.field(r'id="(renew)"')
+
+
+def test_ticket_is_renewed_by_the_password(hub: Hub) -> None:
+    """A right password leads back to the page, a wrong one is answered there, and a forged form is refused."""
+    browser = hub.user("stale")
+    xsrf = browser.get("/hub/ticket").field(r'name="_xsrf" value="([^"]+)"')
+    page = browser.get("/hub/ticket", "POST", {"password": "wrong", "username": "fresh", "_xsrf": xsrf})
+    assert page.status == 403
+    assert_speaks(page, hub.language)
+    # Whatever the form says, it is the password of the user who is logged in.
+    assert f"{reason(hub)} (stale)" in page.visible.texts
+    assert browser.get("/hub/ticket", "POST", {"password": "right", "_xsrf": xsrf}).status == 200
+    assert browser.get("/hub/ticket", "POST", {"password": "right", "_xsrf": "forged"}).status == 403
+
+
+def test_ticket_is_for_those_who_are_logged_in(hub: Hub) -> None:
+    """A stranger is led to the login."""
+    assert "/hub/login" in hub.visitor().get("/hub/ticket").url
+
+
 def test_session_options(hub: Hub) -> None:
     """A form of session options is shown with a button to start."""
     page = hub.user("chooses").get("/hub/spawn")
