@@ -10,7 +10,7 @@ VMS := python3 molecule/vms
 DEMO := build/vms/demo
 # The releases each scenario is run on.
 SYSTEMS := bookworm trixie
-S := hub
+S := default
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export UV_SYSTEM_CERTS := 1
@@ -25,7 +25,7 @@ help:
 	@echo 'make test        everything CI does'
 	@echo 'make lint        check style and types'
 	@echo 'make unit        offline and package tests'
-	@echo 'make scenario S=hub [OS=trixie]   one scenario of the VMs, on all releases or on one'
+	@echo 'make scenario    tests in VMs; S=hub takes one scenario, OS=trixie one release'
 	@echo 'make bench       measure; writes build/bench.json'
 	@echo 'make venv        only Ansible and the other tools, for a control node without VMs'
 	@echo 'make lock        compile the pinned versions anew from pyproject.toml'
@@ -77,7 +77,7 @@ demo-stop:
 
 .PHONY: test
 test: lint unit
-	@$(MAKE) --no-print-directory scenario S=hub
+	@$(MAKE) --no-print-directory scenario
 
 .PHONY: lint
 lint: tools

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 PROJECT = Path(__file__).parents[1]
 sys.path[:0] = [str(PROJECT / "molecule" / "shared"), str(PROJECT / "files" / "jupyterhub-sessions")]
 
+from browsing import CHROMIUM, Shoot, new_context  # noqa: E402
 from testing import ACCOUNTS, Browserless, Service, Vms, journals, state_directory  # noqa: E402
 
 from jupyterhub_sessions import i18n  # noqa: E402
@@ -45,8 +47,8 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def default_state() -> str:
-    """Name the state directory that holds when CYGNET_STATE says nothing; a scenario overrides it."""
-    return "hub-bookworm"
+    """Name the state directory that holds when CYGNET_STATE says nothing."""
+    return "default-bookworm"
 
 
 @pytest.fixture(scope="session")
@@ -110,3 +112,34 @@ def bob(users: dict[str, Browserless]) -> Browserless:
     """Have another student with a session."""
     users["bob"].ensure()
     return users["bob"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Start Debian's Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def shoot(vms: Vms) -> Shoot:
+    """Return the function that takes a screenshot under a name with its number."""
+    directory = PROJECT / "build" / "screenshots" / vms.name
+    directory.mkdir(parents=True, exist_ok=True)
+
+    def take(page: Page, name: str) -> Path:
+        path = directory / f"{name}.png"
+        page.screenshot(path=path)
+        return path
+
+    return take
+
+
+@pytest.fixture
+def stranger(browser: Browser, service: Service) -> Iterator[Page]:
+    """Lend a page of someone who has not logged in."""
+    context = new_context(browser, service)
+    yield context.new_page()
+    context.close()

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import fcntl
+import json
 import os
 import platform
 import signal
@@ -19,15 +20,19 @@ from typing import NoReturn
 import aiohttp
 import yaml
 
+import logins
 from browser import Browser, BrowserError
 from rows import Row, to_json, to_markdown, to_text
-from vm import HOST, LOGS, REPOSITORY, Vm, VmError, changed_tasks, vm
+from vm import CAMPUS, HOST, LOGS, REPOSITORY, Vm, VmError, changed_tasks, vm
 
 BUILD = REPOSITORY / "build"
 USER = "alice"
 HTTPS_PORT = 443
 PLAIN_PORT = 8000
 IDLE_S = 10
+BURST = 30
+# Adds people to the directory, and prints their users and passwords.
+_CROWD = """import subprocess, sys; subprocess.run(["campus-ctl", "crowd", sys.argv[1]], check=True)"""
 
 _began = time.monotonic()
 
@@ -88,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         ("again", 2, "deployments of what is deployed"),
         ("spawn", 5, "starts of a session, ours and the baseline's in turn"),
         ("memory", 3, "starts after which the idle session's memory is measured"),
+        ("login", 5, "logins, each warm and cold, and bursts of them"),
     ):
         parser.add_argument(f"--{name}-runs", type=int, default=runs, help=f"{text} (default: {runs})")
     return parser
@@ -107,14 +113,15 @@ def measure(machine: Vm, options: argparse.Namespace) -> list[Row]:
         Row("deploy_first", "s", _repeat(options.first_runs, lambda: deploy_first(machine))),
         Row("deploy_again", "s", _repeat(options.again_runs, lambda: deploy_again(machine))),
     ]
-    say("Installing the baseline: JupyterHub and JupyterLab with pip, plain SystemdSpawner …")
+    say("Installing the baselines: JupyterHub and JupyterLab with pip, plain SystemdSpawner, and pamtester …")
     machine.play("molecule/bench/plain.yml", "plain")
     try:
         ours, plain = asyncio.run(sessions(machine, options.spawn_runs, options.memory_runs))
+        rows += asyncio.run(log_in(machine, options.login_runs))
     except (BrowserError, aiohttp.ClientError, TimeoutError) as error:
         journal = machine.save_journal()
         raise VmError(f"{str(error) or repr(error)} The VM's journal is in {journal}.") from error
-    rows += [
+    rows[2:2] = [
         Row("spawn_ready", "s", tuple(ours.spawn_s), tuple(plain.spawn_s)),
         Row("idle_memory", "MiB", tuple(ours.idle_mib), tuple(plain.idle_mib)),
     ]
@@ -157,9 +164,8 @@ def deploy_again(machine: Vm) -> float:
 
 async def sessions(machine: Vm, spawn_runs: int, memory_runs: int) -> tuple[Side, Side]:
     """Start, weigh and stop sessions of ours and of the baseline in turn, so that noise hits both alike."""
-    certificate = LOGS / "certificate.pem"
-    certificate.write_text(machine.read("/etc/nginx/tls/certificate.pem"))
-    ours = Browser(f"https://127.0.0.1:{machine.port(HTTPS_PORT)}", USER, str(certificate))
+    url, certificate = _ours(machine)
+    ours = Browser(url, USER, certificate)
     plain = Browser(f"http://127.0.0.1:{machine.port(PLAIN_PORT)}", USER)
     sides = (
         Side("ours", ours, f"jupyter-{USER}.service"),
@@ -188,9 +194,31 @@ async def _session(machine: Vm, side: Side, with_start: bool, with_memory: bool)
     await side.browser.stop()
 
 
+async def log_in(machine: Vm, runs: int) -> list[Row]:
+    """Log in with accounts of the directory: one alone, with all known to SSSD and with nothing, and many at once."""
+    crowd = json.loads(machine.python(_CROWD, str(BURST), host=CAMPUS))
+    rows = []
+    for name, accounts, cold in (
+        ("login_warm", [(USER, _password())], False),
+        ("login_cold", [(USER, _password())], True),
+        ("login_burst", crowd, False),
+    ):
+        found = await logins.measure(machine, *_ours(machine), accounts, runs, cold=cold)
+        rows.append(Row(name, "s", tuple(found.hub_s), tuple(found.pam_s)))
+        say(f"{name}: {', '.join(f'{seconds:.2f}' for seconds in found.hub_s)} s")
+    return rows
+
+
+def _ours(machine: Vm) -> tuple[str, str]:
+    """Return the address of our hub and the file of its certificate."""
+    certificate = LOGS / "certificate.pem"
+    certificate.write_text(machine.read("/etc/nginx/tls/certificate.pem"))
+    return f"https://127.0.0.1:{machine.port(HTTPS_PORT)}", str(certificate)
+
+
 def _password() -> str:
-    accounts = yaml.safe_load((REPOSITORY / "molecule/shared/accounts.yml").read_text())["accounts"]
-    return str(next(account["password"] for account in accounts if account["user"] == USER))
+    people = yaml.safe_load((REPOSITORY / "molecule/shared/campus/people.yml").read_text())["people"]
+    return str(next(person["password"] for person in people if person["user"] == USER))
 
 
 def describe(machine: Vm, load: float) -> str:

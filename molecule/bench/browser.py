@@ -51,7 +51,7 @@ class Browser:
     ) -> None:
         await self._session.close()
 
-    async def log_in(self, password: str, patience_s: float = 60) -> None:
+    async def log_in(self, password: str) -> None:
         """Log in once the hub answers.
 
         Raises
@@ -59,18 +59,37 @@ class Browser:
         BrowserError
             The hub does not answer in time, or refuses the password.
         """
+        await self.open_login()
+        await self.send_login(password)
+        # A page sets the token that belongs to the login.
+        await self._status("/hub/token")
+
+    async def open_login(self, patience_s: float = 60) -> None:
+        """Get the form of the login once the hub answers.
+
+        Raises
+        ------
+        BrowserError
+            The hub does not answer in time.
+        """
         deadline = time.monotonic() + patience_s
         while (status := await self._status("/hub/login")) != 200:
             if time.monotonic() > deadline:
                 raise BrowserError(f"{self._url}/hub/login answers {status} after {patience_s:.0f} s.")
             await asyncio.sleep(1)
+
+    async def send_login(self, password: str) -> None:
+        """Send the form of the login, and do not follow where it leads: that would start a session.
+
+        Raises
+        ------
+        BrowserError
+            The hub refuses the password.
+        """
         form = {"username": self.user, "password": password, "_xsrf": self._token()}
-        # The page after the login would start a session.
         async with self._session.post(self._url / "hub/login", data=form, allow_redirects=False) as answer:
             if answer.status != 302:
                 raise BrowserError(f"{self._url} refuses {self.user}: status {answer.status}.")
-        # A page sets the token that belongs to the login.
-        await self._status("/hub/token")
 
     async def start(self) -> float:
         """Start the user's session and return the seconds until JupyterLab's page was there.

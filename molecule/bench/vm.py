@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ REPOSITORY = Path(__file__).parents[2]
 STATE = REPOSITORY / "build/vms/bench"
 LOGS = REPOSITORY / "build/bench"
 HOST = "hub"
-_SUDO = ["ssh", "-F", str(STATE / "ssh_config"), HOST, "--", "sudo"]
+CAMPUS = "campus"
 _VMS = [sys.executable, str(REPOSITORY / "molecule/vms")]
 
 # Proportional set size (proc(5)): pages that several processes share count once.
@@ -85,7 +86,9 @@ class Vm:
         LOGS.mkdir(parents=True, exist_ok=True)
         log = LOGS / f"{name}.log"
         program = str(Path(sys.executable).with_name("ansible-playbook"))
-        variables = json.dumps({"ansible_ssh_common_args": f'-F "{STATE}/ssh_config"'})
+        variables = json.dumps(
+            {"ansible_ssh_common_args": f'-F "{STATE}/ssh_config"', "campus_files": str(LOGS / "campus")}
+        )
         environment = os.environ | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
         command = [program, "-i", "inventories/demo", "-e", variables, playbook]
         with log.open("w") as output:
@@ -100,25 +103,38 @@ class Vm:
 
     def memory_mib(self, unit: str) -> float:
         """Return the proportional set size of a unit's processes."""
-        return float(self._python(_MEMORY, unit)) / 1024
+        return float(self.python(_MEMORY, unit)) / 1024
 
     def read(self, path: str) -> str:
         """Return the content of a file of the VM."""
-        return self._python("import pathlib, sys; print(pathlib.Path(sys.argv[1]).read_text())", path)
+        return self.python("import pathlib, sys; print(pathlib.Path(sys.argv[1]).read_text())", path)
 
     def save_journal(self) -> Path:
         """Write what the VM's units said into a file of this machine; return its path."""
         journal = LOGS / "journal.log"
         with journal.open("w") as output:
-            command = [*_SUDO, "journalctl", "--boot", "--no-pager"]
+            command = [*_sudo(HOST), "journalctl", "--boot", "--no-pager"]
             subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         return journal
 
-    def _python(self, program: str, *arguments: str) -> str:
-        done = subprocess.run([*_SUDO, "python3", "-", *arguments], input=program, capture_output=True, text=True)
+    def python(self, program: str, *arguments: str, host: str = HOST) -> str:
+        """Run a Python program as root in a VM; return what it printed.
+
+        Raises
+        ------
+        VmError
+            It failed.
+        """
+        # The far shell takes the words apart again.
+        command = [*_sudo(host), "python3", "-", *map(shlex.quote, arguments)]
+        done = subprocess.run(command, input=program, capture_output=True, text=True)
         if done.returncode != 0:
-            raise VmError(f"In the VM: {done.stderr.strip()}")
+            raise VmError(f"In the VM {host}: {done.stderr.strip()}")
         return done.stdout
+
+
+def _sudo(host: str) -> list[str]:
+    return ["ssh", "-F", str(STATE / "ssh_config"), host, "--", "sudo"]
 
 
 @contextmanager

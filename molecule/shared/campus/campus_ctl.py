@@ -413,6 +413,20 @@ def ticket_life(user: str, life: str, renewable: str) -> None:
     kadmin(*(f"modprinc {limits} {principal(name)}" for name in names_of(user)))
 
 
+def crowd(count: str) -> None:
+    """Let the first of the physicists log in as students; print their users and passwords as JSON."""
+    accounts = [(f"p{number:04}", f"swan-flock-{number}") for number in range(1, int(count) + 1)]
+    members = "\n".join(f"memberUid: {user}" for user, _ in accounts)
+    change = f"dn: cn=students,ou=groups,{BASE}\nchangetype: modify\nadd: memberUid\n{members}\n"
+    known = run(
+        "ldapsearch", "-LLL", "-Q", "-Y", "EXTERNAL", "-H", "ldapi:///", "-b", BASE, "(cn=students)", "memberUid"
+    )
+    if f"memberUid: {accounts[-1][0]}\n" not in known:
+        run("ldapmodify", "-Q", "-Y", "EXTERNAL", "-H", "ldapi:///", stdin=change)
+        kadmin(*(f"addprinc -pw {word} {principal(user)}" for user, word in accounts))
+    print(json.dumps(accounts))
+
+
 def control(action: str, which: str) -> None:
     """Freeze (accept connections, never answer), thaw, stop (refuse connections) or start the services."""
     if action in ("stop", "start"):
@@ -436,6 +450,7 @@ def main() -> None:
     command("password", password, "user", "new")
     command("expire", expire, "user")
     command("unexpire", unexpire, "user")
+    command("crowd", crowd, "count")
     command("ticket-life", ticket_life, "user", "life", "renewable")
     for action in ("freeze", "thaw", "stop", "start"):
         command(action, control, "which", action=action)
