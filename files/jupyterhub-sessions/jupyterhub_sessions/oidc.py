@@ -263,9 +263,9 @@ class OidcAuthenticator(GenericOAuthenticator):
         """Refuse an account, with the way to log in as somebody else: the provider would not ask again."""
         error: Any = RefusedError(message % values)
         if url := self.logout_redirect_url or self._end_session_url:
+            text = _("Log out, to log in with another account")
             error.jupyterhub_html_message = (
-                f"{escape(error.jupyterhub_message)} "
-                f'<a href="{escape(url)}">{escape(_("Log out, to log in with another account"))}</a>'
+                f'{escape(error.jupyterhub_message)} <a href="{escape(url)}">{escape(text)}</a>'
             )
         refused: RefusedError = error
         return refused

@@ -15,8 +15,8 @@ from typing import Any
 
 from campus_ctl import BASE, SERVICE_PASSWORD, SERVICES, STATE, TLS, active, install_packages, run
 
-# Apache would work as well; nginx is smaller. The modules of Perl are those that LemonLDAP::NG recommends, or forgets to,
-# for what is used of it here.
+# Apache would work as well; nginx is smaller. The modules of Perl are what the used part of LemonLDAP::NG cannot do
+# without, recommended or not.
 PACKAGES = [
     "nginx-light",
     "lemonldap-ng-fastcgi-server",
@@ -99,6 +99,8 @@ def configuration(client: dict[str, Any], key: str, public_key: str) -> dict[str
         "passwordPolicyActivation": 0,
         "portalDisplayRegister": 0,
         "portalDisplayResetPassword": 0,
+        # Debian 12's version loads the module of captchas even so, and that one wants ImageMagick: any other will do.
+        "captcha": "::Plugins::History",
         "captcha_login_enabled": 0,
         "captcha_mail_enabled": 0,
         "captcha_register_enabled": 0,

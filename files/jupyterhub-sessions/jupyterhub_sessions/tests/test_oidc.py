@@ -89,7 +89,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 def provider() -> Iterator[Provider]:
     """Run a provider."""
     with Provider() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield server
         server.shutdown()
