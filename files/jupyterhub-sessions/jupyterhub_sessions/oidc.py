@@ -248,6 +248,10 @@ class OidcAuthenticator(GenericOAuthenticator):
             )
         except NotAllowedError:
             raise self._not_allowed(found) from None
+        except DirectoryError:
+            raise
+        except RefusedError as error:
+            raise self._with_way_out(error) from None
         return found
 
     def _not_allowed(self, user: str) -> RefusedError:
@@ -260,15 +264,17 @@ class OidcAuthenticator(GenericOAuthenticator):
         )
 
     def _refusal(self, message: str, **values: str) -> RefusedError:
-        """Refuse an account, with the way to log in as somebody else: the provider would not ask again."""
-        error: Any = RefusedError(message % values)
+        return self._with_way_out(RefusedError(message % values))
+
+    def _with_way_out(self, refusal: RefusedError) -> RefusedError:
+        """Add the way to log in as somebody else: the provider would not ask again."""
+        error: Any = refusal
         if url := self.logout_redirect_url or self._end_session_url:
             text = _("Log out, to log in with another account")
             error.jupyterhub_html_message = (
                 f'{escape(error.jupyterhub_message)} <a href="{escape(url)}">{escape(text)}</a>'
             )
-        refused: RefusedError = error
-        return refused
+        return refusal
 
     async def authenticate(self, handler: BaseHandler, data: Any = None, **kwargs: Any) -> dict[str, Any]:
         """Return the account of who comes back from the provider.

@@ -113,7 +113,7 @@ def visitor(far_browser: Browser) -> Iterator[BrowserContext]:
 
 def begin(page: Page) -> None:
     """Go from the hub's login page to the provider."""
-    page.goto("/")
+    page.goto("/hub/login?next=%2Fhub%2Fhome")
     page.locator("#login-main a[role=button]").click()
 
 

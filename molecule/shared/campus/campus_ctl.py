@@ -151,12 +151,13 @@ def run(*command: str, stdin: str | None = None, **environment: str) -> str:
     return result.stdout
 
 
-def kadmin(*queries: str) -> None:
-    """Have the realm's database changed; the program itself never fails, its complaints do."""
+def kadmin(*queries: str) -> str:
+    """Ask the realm's database; kadmin.local itself never fails, so its complaints do."""
     result = subprocess.run(["kadmin.local"], input="\n".join(queries), capture_output=True, text=True, check=False)
     complaints = [line for line in result.stderr.splitlines() if not line.startswith(("No policy", "WARNING"))]
     if result.returncode or complaints:
         sys.exit(f"kadmin.local: {' '.join(complaints)}")
+    return result.stdout
 
 
 def principal(name: str) -> str:
@@ -292,13 +293,12 @@ def make_certificates() -> None:
 
 
 def make_realm(people: dict[str, Any], keytab_hosts: list[str]) -> None:
-    """Make the realm anew, with its people and the keys of its machines."""
-    run("kdb5_util", "-r", REALM, "destroy", "-f") if Path("/var/lib/krb5kdc/principal").exists() else None
-    run("kdb5_util", "-r", REALM, "create", "-s", "-P", secrets.token_hex(16))
+    """Make the realm's people anew; machines keep their keys, which others may hold already."""
+    if not Path("/var/lib/krb5kdc/principal").exists():
+        run("kdb5_util", "-r", REALM, "create", "-s", "-P", secrets.token_hex(16))
     KEYTABS.mkdir(mode=0o700, exist_ok=True)
-    for keytab in [*KEYTABS.iterdir(), SLAPD_KEYTAB]:
-        keytab.unlink(missing_ok=True)
-    queries = []
+    there = [word for word in kadmin("listprincs").split() if word.endswith(f"@{REALM}")]
+    queries = [f"delprinc -force {name}" for name in there if "/" not in name]
     for account in people["people"]:
         # A client may ask for the name as the directory writes it, or as Unix does.
         for name in {account["user"], account.get("directory_name", account["user"])}:
@@ -307,6 +307,8 @@ def make_realm(people: dict[str, Any], keytab_hosts: list[str]) -> None:
     machines = [(f"ldap/{name}", SLAPD_KEYTAB) for name in NAMES[:2]]
     machines += [(f"host/{host}", KEYTABS / f"{host.split('.')[0]}.keytab") for host in [*keytab_hosts, NAMES[0]]]
     for name, keytab in machines:
+        if principal(name) in there:
+            continue
         queries += [f"addprinc -randkey {principal(name)}", f"ktadd -k {keytab} {principal(name)}"]
     kadmin(*queries)
     run("chown", "openldap:openldap", str(SLAPD_KEYTAB))

@@ -222,7 +222,9 @@ async def test_other_domain_is_refused(make: Make, provider: Provider, name: str
 
 async def test_expired_account_is_refused_in_the_words_of_pam(make: Make, provider: Provider) -> None:
     provider.claims = {"preferred_username": "olga"}
-    assert "has expired" in (await refusal(make())).jupyterhub_message
+    error: Any = await refusal(make())
+    assert "has expired" in error.jupyterhub_message
+    assert "/logout" in error.jupyterhub_html_message
 
 
 async def test_account_in_no_group_is_refused(make: Make, provider: Provider) -> None:
