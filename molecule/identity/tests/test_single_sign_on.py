@@ -18,7 +18,7 @@ import pytest
 import yaml
 from browsing import CHROMIUM, LAB_MS, PAGE_MS, Shoot
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from testing import PROJECT, Vms
+from testing import PROJECT, Service, Vms, wait_for
 
 Say = Callable[[str], str]
 
@@ -64,7 +64,7 @@ def play(directory: Path, playbook: str, variables: dict[str, Any], *options: st
 
 
 @pytest.fixture(scope="module")
-def deployed(vms: Vms, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def deployed(vms: Vms, service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Have the provider, and a hub that sends people there; give what Ansible printed of the hub."""
     directory = tmp_path_factory.mktemp("inventory")
     sessions = {"children": {"hub": {}}}
@@ -83,8 +83,11 @@ def deployed(vms: Vms, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     (directory / "group_vars").symlink_to(PROJECT / "inventories/demo/group_vars")
     play(directory, "molecule/shared/campus.yml", {"campus_oidc": True})
     site = ("site.yml", "--tags=jupyterhub", "--limit=localhost,hub")
-    yield play(directory, site[0], SETTINGS, *site[1:], "--diff")
+    out = play(directory, site[0], SETTINGS, *site[1:], "--diff")
+    wait_for("the hub answers", service.healthy)
+    yield out
     play(directory, site[0], {}, *site[1:])
+    wait_for("the hub answers", service.healthy)
 
 
 @pytest.fixture(scope="module")
