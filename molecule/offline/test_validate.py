@@ -109,6 +109,31 @@ def test_variables(tmp_path: Path, variables: dict[str, Any], found: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("provider", "found"),
+    [
+        ({"client_secret": 12, "issuers": "https://auth.example.org"}, "issuers"),
+        ({"scope": {"openid": True}}, "scope"),
+        ({"auto_login": "perhaps"}, "auto_login"),
+        ({"client_id": "hub", "issuer": "https://auth.example.org"}, "jupyterhub_oidc has no client_secret"),
+        ({}, "jupyterhub_oidc does not say where the provider is"),
+        ({"authorize_url": "https://auth.example.org/authorize"}, "all of authorize_url, token_url, userdata_url"),
+        ({"issuer": "http://auth.example.org"}, "address that begins with https://"),
+        ({"ca_certificate": "/no/such.pem"}, "'/no/such.pem', which is not a file on the control node"),
+        ({"ca_certificate": __file__}, "holds no certificate"),
+    ],
+)
+def test_single_sign_on(tmp_path: Path, provider: dict[str, Any], found: str) -> None:
+    out = run(tmp_path, {"jupyterhub_authentication": "oidc", "jupyterhub_oidc": provider})
+    assert found in out
+    assert "UNREACHABLE" not in out
+
+
+def test_secret_of_the_single_sign_on_is_not_shown(tmp_path: Path) -> None:
+    provider = {"client_id": "hub", "client_secret": "swan-secret-9", "issuer": "http://auth.example.org", "scope": 1.5}
+    assert "swan-secret-9" not in run(tmp_path, {"jupyterhub_authentication": "oidc", "jupyterhub_oidc": provider})
+
+
+@pytest.mark.parametrize(
     ("chain", "key", "found"),
     [
         ("absent.pem", "good.key", "absent.pem', which is not a file"),

@@ -85,6 +85,37 @@ def keytab_principals(path: str) -> list[str]:
     return list(found)
 
 
+def oidc_problems(provider: Mapping[str, Any]) -> list[str]:
+    """List what is wrong with `jupyterhub_oidc` where it is needed, beyond names and types; a sentence each."""
+    addresses = ("authorize_url", "token_url", "userdata_url")
+    found = [
+        f"jupyterhub_authentication is oidc, but jupyterhub_oidc has no {name}: set what the provider gave the hub."
+        for name in ("client_id", "client_secret")
+        if not provider.get(name)
+    ]
+    if not provider.get("issuer") and not all(provider.get(name) for name in addresses):
+        found.append(
+            "jupyterhub_authentication is oidc, but jupyterhub_oidc does not say where the provider is: set issuer, or "
+            f"all of {', '.join(addresses)}."
+        )
+    found += [
+        f"{name} of jupyterhub_oidc is {provider[name]!r}: give an address that begins with https://."
+        for name in ("issuer", *addresses, "logout_redirect_url")
+        if provider.get(name) and not str(provider[name]).startswith("https://")
+    ]
+    certificate = provider.get("ca_certificate")
+    if certificate and not Path(certificate).is_file():
+        found.append(
+            f"ca_certificate of jupyterhub_oidc is {certificate!r}, which is not a file on the control node: give the "
+            "path of a PEM file, or leave it out for the authorities that the machine trusts."
+        )
+    elif certificate and "-----BEGIN CERTIFICATE-----" not in Path(certificate).read_text(errors="replace"):
+        found.append(
+            f"ca_certificate of jupyterhub_oidc, {certificate!r}, holds no certificate in PEM: give such a file."
+        )
+    return found
+
+
 class FilterModule:
     """Hand the filters to Ansible."""
 
@@ -94,5 +125,6 @@ class FilterModule:
             "file_base64": file_base64,
             "keytab_principals": keytab_principals,
             "misspelled_inputs": misspelled_inputs,
+            "oidc_problems": oidc_problems,
             "yaml_file": yaml_file,
         }

@@ -64,6 +64,10 @@ class WrongPasswordError(RefusedError):
         super().__init__(_("The user name or the password is wrong."))
 
 
+class DirectoryError(RefusedError):
+    """Refuse a login because the directory cannot be reached."""
+
+
 class NotAllowedError(RefusedError):
     """Refuse an account that may not use the service; its owner gave the right password."""
 
@@ -158,7 +162,7 @@ def _sssctl(*arguments: str) -> str:
 
 def directory_refusal() -> RefusedError:
     """Explain that the directory cannot be reached."""
-    return RefusedError(
+    return DirectoryError(
         _(
             "The university’s directory of accounts cannot be reached, so your password cannot be checked. Those who "
             "logged in here lately can still do so, with the password they used then. Please try again later."
@@ -386,7 +390,7 @@ class AccountsAuthenticator(PAMAuthenticator):
             name = await self.check_password(data.get("username", ""), passwords, address or "")
         except WrongPasswordError:
             return None
-        self._names[name.lower()] = name
+        self.remember(name)
         return name
 
     async def try_password(self, user: str, password: str, address: str = "") -> RefusedError | None:
@@ -403,6 +407,10 @@ class AccountsAuthenticator(PAMAuthenticator):
         """Add the page of the ticket, where there is one."""
         handlers: list[Any] = super().get_handlers(app)
         return [*handlers, (r"/ticket", TicketHandler, {"accounts": self})] if self.kerberos else handlers
+
+    def remember(self, name: str) -> None:
+        """Keep how the database of accounts writes a name, for `normalize_username`, which must not ask it again."""
+        self._names[name.lower()] = name
 
     def normalize_username(self, username: str) -> str:
         """Return the name as the database of accounts writes it where that was asked, otherwise in lower case."""

@@ -24,6 +24,12 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"Invalid username or password", N_("The user name or the password is wrong.")),
     (r"Login form invalid or expired\. Try again\.", N_("The login form has expired. Please try again.")),
     (r"auth has expired for .*", N_("Your login has expired. Please log in again.")),
+    # Login through single sign-on: oauthenticator's.
+    (
+        r"OAuth (state (missing|mismatch)|callback made without a code).*|Missing code_verifier",
+        N_("The login took too long, or its page was opened again. Please log in once more."),
+    ),
+    (r"OAuth error: .*", N_("The single sign-on ended without a login. Please log in once more.")),
     # Starts and stops.
     (
         r"Too many users trying to log in right now\..*",

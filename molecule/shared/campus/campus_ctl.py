@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Make this VM the campus: a directory (OpenLDAP) and a realm (MIT Kerberos), and play their faults for the tests.
 
-Installed as /usr/local/sbin/campus-ctl, runs as root. Only Debian's packages and Python's standard library.
+Installed as /usr/local/sbin/campus_ctl.py, and campus-ctl for short; runs as root. It needs Debian's packages and
+Python's standard library alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,15 @@ SERVICE_PASSWORD = "swan-bind-1"  # noqa: S105 (of VMs only)
 NAMES = ("campus.example.org", "ldap.example.org", "kdc.example.org", "auth.example.org")
 PACKAGES = ("slapd", "ldap-utils", "krb5-kdc", "krb5-admin-server", "krb5-user", "libsasl2-modules-gssapi-mit")
 SERVICES = {"ldap": ["slapd"], "kdc": ["krb5-kdc", "krb5-admin-server"]}
+SERVICES["all"] = [*SERVICES["ldap"], *SERVICES["kdc"]]
+SERVICES["oidc"] = ["nginx", "lemonldap-ng-fastcgi-server"]  # only where campus_oidc.py was run
 EXPIRED_DAYS, EXPIRED = 18262, "2020-01-01"  # the same day for LDAP and Kerberos
 
 STATE = Path("/var/lib/campus")
 TLS = STATE / "tls"
 KEYTABS = STATE / "keytabs"
 STAMP = STATE / "seed.sha256"
+COMMAND = Path("/usr/local/sbin/campus-ctl")
 SLAPD_KEYTAB = Path("/etc/ldap/ldap.keytab")
 
 FILES = {
@@ -248,15 +252,14 @@ def directory(people: dict[str, Any], base: str) -> Iterator[str]:
         yield ldif(dn, objectClass=["groupOfNames", "posixGroup"], cn=group, gidNumber=number, member=entries or [dn])
 
 
-def install_packages() -> None:
+def install_packages(packages: Sequence[str]) -> None:
     """Install what is missing, without a question and without starting what is not configured yet."""
     installed = subprocess.run(
-        ["dpkg-query", "--show", "--showformat=${db:Status-Status}\n", *PACKAGES],
+        ["dpkg-query", "--show", "--showformat=${db:Status-Status}\n", *packages],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if installed.stdout.split() == ["installed"] * len(PACKAGES):
+    if installed.stdout.split() == ["installed"] * len(packages):
         return
-    run("debconf-set-selections", stdin="slapd slapd/no_configuration boolean true\n")
     policy = Path("/usr/sbin/policy-rc.d")
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
@@ -264,7 +267,7 @@ def install_packages() -> None:
         run("apt-get", "update", "-qq")
         run(
             "apt-get", "install", "-qq", "--no-install-recommends", "-o", "Dpkg::Options::=--force-unsafe-io",
-            *PACKAGES, DEBIAN_FRONTEND="noninteractive",
+            *packages, DEBIAN_FRONTEND="noninteractive",
         )  # fmt: skip
     finally:
         policy.unlink()
@@ -341,20 +344,23 @@ def setup() -> None:
     What it is made from is remembered as a checksum: it is made anew when that changes, and otherwise left alone.
     """
     text = sys.stdin.read()
-    units = [unit for names in SERVICES.values() for unit in names]
+    units = SERVICES["all"]
     stamp = hashlib.sha256(text.encode() + Path(__file__).read_bytes()).hexdigest()
     seeded = STAMP.exists() and STAMP.read_text() == stamp
     if seeded and all(active(unit) for unit in units):
         return
     if not seeded:
         seed = json.loads(text)
-        install_packages()
+        run("debconf-set-selections", stdin="slapd slapd/no_configuration boolean true\n")
+        install_packages(PACKAGES)
         run("systemctl", "stop", *units)
         for name, content in FILES.items():
             Path(name).write_text(content)
         make_certificates()
         make_realm(seed, seed["keytab_hosts"])
         make_directory(seed)
+    COMMAND.unlink(missing_ok=True)
+    COMMAND.symlink_to(Path(__file__).name)
     run("systemctl", "start", *units)
     STAMP.write_text(stamp)
     print("changed")
@@ -423,11 +429,10 @@ def crowd(count: str) -> None:
 
 def control(action: str, which: str) -> None:
     """Freeze (accept connections, never answer), thaw, stop (refuse connections) or start the services."""
-    units = [unit for name, names in SERVICES.items() if which in (name, "all") for unit in names]
     if action in ("stop", "start"):
-        run("systemctl", action, *units)
+        run("systemctl", action, *SERVICES[which])
     else:
-        run("systemctl", "kill", f"--signal={'STOP' if action == 'freeze' else 'CONT'}", *units)
+        run("systemctl", "kill", f"--signal={'STOP' if action == 'freeze' else 'CONT'}", *SERVICES[which])
 
 
 def main() -> None:
@@ -439,7 +444,7 @@ def main() -> None:
         sub = commands.add_parser(name, help=function.__doc__.splitlines()[0])
         sub.set_defaults(function=function, **fixed)
         for argument in arguments:
-            sub.add_argument(argument, **({"choices": [*SERVICES, "all"]} if argument == "which" else {}))
+            sub.add_argument(argument, **({"choices": list(SERVICES)} if argument == "which" else {}))
 
     command("setup", setup)
     command("password", password, "user", "new")
