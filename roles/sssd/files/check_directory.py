@@ -86,7 +86,9 @@ class Configuration:
             domains = [name.strip() for name in parser.get("sssd", "domains").split(",") if name.strip()]
             self._domain = dict(parser[f"domain/{domains[0]}"])
         except (OSError, UnicodeError, configparser.Error, KeyError, IndexError) as error:
-            raise Problem("configuration", f"{self.sssd_conf} cannot be read: {error}.", "Run the role sssd.") from error
+            raise Problem(
+                "configuration", f"{self.sssd_conf} cannot be read: {error}.", "Run the role sssd."
+            ) from error
         self.domain = domains[0]
 
     def file(self, path: str) -> str:
@@ -646,7 +648,9 @@ def ask_kdc(server: Server, request: bytes) -> bytes:
         DNS, TCP or KDC.
     """
     silent = Problem(
-        "KDC", f"{server.host} port {server.port} says nothing.", "Check that the KDC works, and the firewalls on the way."
+        "KDC",
+        f"{server.host} port {server.port} says nothing.",
+        "Check that the KDC works, and the firewalls on the way.",
     )
     try:
         with connect(server, "Correct sssd_kdcs.") as connection:

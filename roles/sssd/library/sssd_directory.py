@@ -145,8 +145,9 @@ class Rollout:
         self.changed_files = [file for file in self.files if file.changes]
         self.pam_file_changes = any(file.path.endswith(f"/{self.profile}") for file in self.changed_files)
         # What concerns PAM alone asks nothing of the directory.
-        self.directory_changes = any("pam-configs" not in file.path and "/security/" not in file.path
-                                     for file in self.changed_files)
+        self.directory_changes = any(
+            "pam-configs" not in file.path and "/security/" not in file.path for file in self.changed_files
+        )
         self.sockets = [name for name in SOCKETS if run("systemctl", "is-enabled", name).stdout.strip() == "enabled"]
         self.stopped = run("systemctl", "is-active", "sssd.service").stdout.strip() != "active"
 
