@@ -18,8 +18,9 @@ DOCUMENTATION = """
 module: sssd_directory
 short_description: Bring SSSD's configuration into force, or leave the old one
 description:
-  - Compares files with those of the machine. When one differs, the new ones are tried where nobody reads them, put in place,
-    and SSSD is asked for an account. When that fails, the old files come back and the module fails with the reason.
+  - Compares files with those of the machine. When one differs, the new ones are tried where nobody reads them, put in
+    place, and SSSD is asked for an account. When that fails, the old files come back and the module fails with the
+    reason.
   - One module in place of a dozen tasks, as what is to be taken back belongs together.
 options:
   files:
