@@ -5,22 +5,16 @@ from __future__ import annotations
 import html
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from testing import Browserless, Service, Vms, new_kernel, wait_for
+from testing import PEOPLE, Browserless, Service, new_kernel, person, wait_for
 
 Say = Callable[[str], str]
 
-PEOPLE: dict[str, dict[str, Any]] = {
-    person["user"]: person
-    for person in yaml.safe_load((Path(__file__).parents[2] / "shared/campus/people.yml").read_text())["people"]
-}
 MAY = [name for name, person in PEOPLE.items() if person["role"] in {"student", "teacher", "admin"}]
 WRONG = "The user name or the password is wrong."
 UNREACHABLE = (
@@ -31,11 +25,6 @@ UNREACHABLE = (
 ANSWER_SECONDS = 10
 
 
-def person(service: Service, name: str, typed: str = "") -> Browserless:
-    """Have somebody who is about to log in."""
-    return Browserless(service, typed or name, PEOPLE[name]["password"])
-
-
 def refused(user: Browserless) -> str:
     """Try to log in, and return what the login page says to it."""
     answer = user.try_login()
@@ -44,18 +33,6 @@ def refused(user: Browserless) -> str:
     match = re.search(r'id="login-error">(.*?)</p>', answer.text, re.DOTALL)
     assert match, answer.text
     return html.unescape(re.sub(r"<[^>]+>", "", match[1]))
-
-
-@pytest.fixture(scope="session")
-def campus(vms: Vms) -> Any:
-    """Give root's shell on the university's machine."""
-    return vms.host("campus")
-
-
-@pytest.fixture(autouse=True)
-def _unlocked(hub: Any) -> None:
-    """Forget the wrong passwords of the test before."""
-    hub.check_output("rm -f /run/jupyterhub/faillock/*")
 
 
 # -- who gets in ----------------------------------------------------------------------------------------------------
@@ -217,22 +194,6 @@ def notices(user: Browserless) -> set[str]:
     answer = user.request("GET", f"{user.base()}jupyterhub-sessions/notices")
     assert answer.status_code == 200, answer.text
     return {notice["id"] for notice in answer.json()["notices"]}
-
-
-@pytest.fixture
-def short_ticket(service: Service, hub: Any, campus: Any) -> Iterator[Callable[[str, str], Browserless]]:
-    """Log in alice with a ticket of the given life; afterwards she has an ordinary one."""
-
-    def log_in(life: str, renewable: str) -> Browserless:
-        campus.check_output("campus-ctl ticket-life alice %s %s", life, renewable)
-        hub.run("setpriv --reuid 10001 --regid 20010 --clear-groups kdestroy -A")
-        user = person(service, "alice")
-        user.login()
-        return user
-
-    yield log_in
-    campus.check_output("campus-ctl ticket-life alice 10h 7d")
-    person(service, "alice").login()
 
 
 def test_kernel_has_a_ticket_and_uses_it(service: Service, alice: Browserless) -> None:

@@ -1,4 +1,4 @@
-"""What the university's people see in a browser. Each step leaves a screenshot in build/screenshots, to be looked at."""
+"""What the people of the university see in a browser; screenshots of it are in build/screenshots, to be looked at."""
 
 from __future__ import annotations
 
