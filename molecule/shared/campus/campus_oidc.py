@@ -15,8 +15,8 @@ from typing import Any
 
 from campus_ctl import BASE, SERVICE_PASSWORD, SERVICES, STATE, TLS, active, install_packages, run
 
-# Apache would work as well; nginx is smaller. The modules of Perl are those that LemonLDAP::NG recommends, or forgets to,
-# for what is used of it here.
+# Apache would work as well; nginx is smaller. The modules of Perl are those that LemonLDAP::NG recommends, or forgets
+# to, for what is used of it here.
 PACKAGES = [
     "nginx-light",
     "lemonldap-ng-fastcgi-server",
