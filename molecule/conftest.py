@@ -70,6 +70,12 @@ def hub(vms: Vms, request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(scope="session")
+def campus(vms: Vms) -> Any:
+    """Give root's shell on the university's machine."""
+    return vms.host("campus")
+
+
+@pytest.fixture(scope="session")
 def service(vms: Vms, hub: Any) -> Service:
     """Reach the service as the world does."""
     ca_file = vms.scratch / "ca.pem"

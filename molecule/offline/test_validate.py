@@ -4,8 +4,10 @@ The host of these inventories does not exist: a run that got as far as to connec
 """
 
 import datetime
+import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +18,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from inputs import misspelled_inputs
+from inputs import keytab_principals, misspelled_inputs
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 1}
 
 
-def run(directory: Path, variables: dict[str, Any], hubs: int = 1) -> str:
+def run(directory: Path, variables: dict[str, Any], hubs: int = 1, groups: Sequence[str] = ("jupyterlab",)) -> str:
     """Run the checks on an inventory and return what they print."""
     inventory = {
         "all": {
             "vars": variables,
             "children": {
                 "hub": {"hosts": {f"hub{number}.example.org": NOWHERE for number in range(hubs)}},
-                "jupyterlab": {"children": {"hub": {}}},
+                **{group: {"children": {"hub": {}}} for group in groups},
             },
         }
     }
@@ -149,6 +151,111 @@ def test_certificate(tmp_path: Path, chain: str, key: str, found: str) -> None:
     out = run(tmp_path, {"nginx_tls": "files"} | tls)
     assert found in out
     assert "UNREACHABLE" not in out
+
+
+def keytab(path: Path, *principals: str) -> None:
+    """Write a keytab as ktadd does, with a hole as ktremove leaves one."""
+
+    def text(value: str) -> bytes:
+        return struct.pack(">H", len(value)) + value.encode()
+
+    entries = [b"\0" * 8]
+    for principal in principals:
+        name, realm = principal.split("@")
+        parts = name.split("/")
+        entry = struct.pack(">H", len(parts)) + text(realm) + b"".join(map(text, parts))
+        entries.append(entry + struct.pack(">IIBHH", 1, 0, 2, 18, 32) + b"k" * 32)
+    lengths = [-8, *(len(entry) for entry in entries[1:])]
+    body = b"".join(struct.pack(">i", length) + entry for length, entry in zip(lengths, entries, strict=True))
+    path.write_bytes(b"\x05\x02" + body)
+
+
+DIRECTORY = {
+    "sssd_domain": "example.org",
+    "sssd_probe_user": "alice",
+    "sssd_base": "dc=example,dc=org",
+    "sssd_servers": ["ldap.example.org"],
+    "sssd_realm": "EXAMPLE.ORG",
+    "sssd_bind_dn": "cn=hub,dc=example,dc=org",
+    "sssd_bind_password": "secret-of-the-bind",
+}
+
+
+def test_good_directory_gets_as_far_as_the_machines(tmp_path: Path) -> None:
+    certificate(tmp_path, "ca", days=30)
+    keytab(tmp_path / "hub.keytab", "nfs/hub.example.org@EXAMPLE.ORG", "host/hub.example.org@EXAMPLE.ORG")
+    with_keytab = {
+        "sssd_ca_certificate": str(tmp_path / "ca.pem"),
+        "sssd_keytab": str(tmp_path / "hub.keytab"),
+        "sssd_bind_dn": "",
+        "sssd_bind_password": "",
+    }
+    assert "UNREACHABLE" in run(tmp_path, DIRECTORY | with_keytab, groups=["sssd"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        (
+            {"sssd_schema": "openldap"},
+            "value of sssd_schema must be one of: rfc2307, rfc2307bis, ipa, ad, got: openldap",
+        ),
+        ({"sssd_server": "ldap.example.org"}, "sssd_server is not an input of any role; did you mean sssd_servers?"),
+        ({"sssd_base": ""}, "sssd_base is empty"),
+        ({"sssd_bind_password": ""}, "needs one way to read the directory"),
+        ({"sssd_bind_dn": "", "sssd_bind_password": ""}, "but has none of them"),
+        ({"sssd_keytab": "/no/such.keytab"}, "but has sssd_bind_dn and sssd_bind_password and sssd_keytab"),
+        ({"sssd_realm": ""}, "sssd_realm is empty, but sssd_auth is krb5"),
+        ({"sssd_min_uid": 5000, "sssd_max_uid": 4000}, "sssd_min_uid is 5000 and sssd_max_uid 4000"),
+        ({"sssd_min_uid": 0}, "The first must be positive"),
+        ({"sssd_id_mapping": True}, "Only Active Directory (ad) has the SIDs"),
+        ({"sssd_servers": ["ldaps://ldap.example.org"]}, "Set sssd_tls to ldaps"),
+        ({"sssd_servers": ["ldap://ldap.example.org"], "sssd_tls": "ldaps"}, "Write ldaps:// or the host names alone"),
+        ({"sssd_ca_certificate": "/no/such.pem"}, "/no/such.pem', which is not a file on the control node"),
+    ],
+)
+def test_directory(tmp_path: Path, variables: dict[str, Any], found: str) -> None:
+    out = run(tmp_path, DIRECTORY | variables, groups=["sssd"])
+    assert found in out
+    assert "UNREACHABLE" not in out
+    assert "secret-of-the-bind" not in out
+
+
+def test_directory_without_an_account_to_ask_for(tmp_path: Path) -> None:
+    variables = {name: value for name, value in DIRECTORY.items() if name != "sssd_probe_user"}
+    assert "missing required arguments: sssd_probe_user" in run(tmp_path, variables, groups=["sssd"])
+
+
+@pytest.mark.parametrize(
+    ("file", "found"),
+    [
+        ("text", "is no keytab (it does not begin with 0x0502)"),
+        ("other.keytab", "holds keys of host/hub.example.org@EXAMPLE.COM and none of the realm EXAMPLE.ORG"),
+    ],
+)
+def test_keytab(tmp_path: Path, file: str, found: str) -> None:
+    (tmp_path / "text").write_text("no keytab")
+    keytab(tmp_path / "other.keytab", "host/hub.example.org@EXAMPLE.COM")
+    bind = {"sssd_keytab": str(tmp_path / file), "sssd_bind_dn": "", "sssd_bind_password": ""}
+    out = run(tmp_path, DIRECTORY | bind, groups=["sssd"])
+    assert found in out
+    assert "UNREACHABLE" not in out
+
+
+@pytest.mark.parametrize(("file", "found"), [("old.pem", "expired at"), ("text", "not a certificate in PEM form")])
+def test_certificate_of_the_authority(tmp_path: Path, file: str, found: str) -> None:
+    certificate(tmp_path, "old", days=-1)
+    (tmp_path / "text").write_text("no certificate")
+    out = run(tmp_path, DIRECTORY | {"sssd_ca_certificate": str(tmp_path / file)}, groups=["sssd"])
+    assert found in out
+    assert "UNREACHABLE" not in out
+
+
+def test_principals_of_a_keytab(tmp_path: Path) -> None:
+    keytab(tmp_path / "good", "host/hub@EXAMPLE.ORG", "HUB$@EXAMPLE.ORG", "host/hub@EXAMPLE.ORG")
+    assert keytab_principals(str(tmp_path / "good")) == ["host/hub@EXAMPLE.ORG", "HUB$@EXAMPLE.ORG"]
+    (tmp_path / "cut").write_bytes((tmp_path / "good").read_bytes()[:40])
+    assert keytab_principals(str(tmp_path / "cut")) == []
 
 
 SPECS = {"swan": {"argument_specs": {"main": {"options": {"swan_wing_mm": {}}}}}}

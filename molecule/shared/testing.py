@@ -28,6 +28,11 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
     account["user"]: account
     for account in yaml.safe_load((Path(__file__).parent / "accounts.yml").read_text())["accounts"]
 }
+#: Those of the directory on the VM campus.
+PEOPLE: dict[str, dict[str, Any]] = {
+    person["user"]: person
+    for person in yaml.safe_load((Path(__file__).parent / "campus/people.yml").read_text())["people"]
+}
 #: Units whose journals explain a failed test; jupyter-* are the sessions.
 UNITS = ("jupyterhub.service", "chp.service", "nginx.service", "jupyter-*.service")
 # A VM without virtualisation hardware starts a session in 5 to 15 s, and slower while a second one starts.
@@ -283,6 +288,11 @@ class Browserless:
         answer = self.api("kernels", "POST", server, json={"name": "python3"})
         assert answer.status_code == 201, f"No kernel: {answer.status_code} {answer.text}"
         return Kernel(self, answer.json()["id"], server)
+
+
+def person(service: Service, name: str, typed: str = "") -> Browserless:
+    """Have somebody of the university who is about to log in."""
+    return Browserless(service, typed or name, PEOPLE[name]["password"])
 
 
 # -- kernels ------------------------------------------------------------------------------------------------------

@@ -59,8 +59,8 @@ def file_base64(path: str) -> str:
 def keytab_principals(path: str) -> list[str]:
     """List the principals of a keytab, each once, in its order; none when the file is not a keytab.
 
-    The format is version 2 of MIT Kerberos' "keytab file format": 0x0502, then entries of a signed length each, a negative
-    one for a hole.
+    The format is version 2 of MIT Kerberos' "keytab file format": 0x0502, then entries of a signed length each, a
+    negative one for a hole.
     """
     data = Path(path).read_bytes()
     found: dict[str, None] = {}

@@ -14,13 +14,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 KLIST = "klist"
-#: How long klist may take; the cache is on the same machine.
 KLIST_SECONDS = 5.0
 
 _TIME = r"\d\d/\d\d/\d{2,4} \d\d:\d\d:\d\d"
-# The first line of a ticket-granting ticket, and the line below it where it can be renewed.
 _TICKET = re.compile(
-    rf"^{_TIME}\s+(?P<expires>{_TIME})\s+krbtgt/(?P<realm>[^@\s]+)@(?P=realm)$(\n\s+renew until (?P<renew>{_TIME}))?",
+    rf"^(?P<starts>{_TIME})\s+(?P<expires>{_TIME})\s+krbtgt/(?P<realm>[^@\s]+)@(?P=realm)$"
+    rf"(\n\s+renew until (?P<renew>{_TIME}))?",
     re.MULTILINE,
 )
 
@@ -37,23 +36,20 @@ class Ticket:
     ----------
     principal
         Whom it is for.
-    expires
-        When it ends, unless it is renewed.
+    starts, expires
+        When it begins, and when it ends unless it is renewed.
     renewable_until
         Until when it is renewed by itself; the same as `expires` where it cannot be.
     """
 
     principal: str
+    starts: datetime
     expires: datetime
     renewable_until: datetime
 
     def valid(self, now: datetime) -> bool:
         """Tell whether it can be used."""
         return now < self.expires
-
-    def ends(self) -> datetime:
-        """Return when it ends for good, even if it is renewed."""
-        return max(self.expires, self.renewable_until)
 
 
 def _time(text: str) -> datetime:
@@ -71,7 +67,8 @@ def parse(listing: str) -> Ticket | None:
         return None
     latest = max(found, key=lambda match: _time(match["expires"]))
     expires = _time(latest["expires"])
-    return Ticket(principal[1], expires, _time(latest["renew"]) if latest["renew"] else expires)
+    renewable_until = _time(latest["renew"]) if latest["renew"] else expires
+    return Ticket(principal[1], _time(latest["starts"]), expires, renewable_until)
 
 
 async def read_ticket(uid: int | None = None, gid: int | None = None) -> Ticket | None:
@@ -106,5 +103,6 @@ async def read_ticket(uid: int | None = None, gid: int | None = None) -> Ticket 
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+        await process.wait()
         raise TicketError(f"klist did not answer within {KLIST_SECONDS:.0f} s") from None
     return parse(out.decode(errors="replace"))

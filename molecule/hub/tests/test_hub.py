@@ -106,6 +106,23 @@ def test_who_has_no_account_reads_the_same_as_with_a_wrong_password(service: Ser
     assert say("The user name or the password is wrong.") in answer.text
 
 
+@pytest.mark.destructive
+def test_wrong_passwords_lock_the_account_of_the_hub_alone(service: Service, say: Say, hub: Any) -> None:
+    try:
+        for _attempt in range(5):
+            answer = Browserless(service, "tanya", "wrong").try_login()
+            assert say("The user name or the password is wrong.") in answer.text
+        user = Browserless(service, "TANYA", ACCOUNTS["tanya"]["password"])
+        answer = user.try_login()
+        assert 'id="login-error"' in answer.text and not user.logged_in()
+        assert say("The user name or the password is wrong.") not in answer.text
+        Browserless(service, "alice", ACCOUNTS["alice"]["password"]).login()
+        assert "tanya" not in hub.run("faillock").stdout
+    finally:
+        hub.check_output("faillock --dir /run/jupyterhub/faillock --user tanya --reset")
+    user.login()
+
+
 @pytest.mark.parametrize("name", ["gordon", "root"])
 def test_who_is_in_no_allowed_group_is_refused(service: Service, name: str) -> None:
     user = Browserless(service, name, ACCOUNTS.get(name, {}).get("password", "x"))
@@ -149,7 +166,10 @@ for attempt in range(150):
 connection = http.client.HTTPSConnection("localhost", 443, context=context, timeout=30)
 connection.request("GET", "/hub/login")
 look = connection.getresponse().status
-print(json.dumps({"answers": answers, "look": look, "body": body}))
+connection = http.client.HTTPSConnection("localhost", 443, context=context, timeout=30)
+connection.request("POST", "/hub/ticket", "password=guess", headers)
+ticket = connection.getresponse().status
+print(json.dumps({"answers": answers, "look": look, "ticket": ticket, "body": body}))
 """
 
 
@@ -160,6 +180,8 @@ def test_guessing_passwords_is_stopped_for_that_address_only(service: Service, h
     assert result["answers"][-1] == 429, result["answers"]
     ours = hub.check_output("cat /var/www/cygnet/too_many_requests.html")
     assert result["body"].strip() == ours.strip()
+    # The other page that takes a password is no way round.
+    assert result["ticket"] == 429
     # Who looks at the page is no guesser, and other addresses log in as before.
     assert result["look"] == 200
     Browserless(service, "alice", ACCOUNTS["alice"]["password"]).login()

@@ -18,8 +18,9 @@ DOCUMENTATION = """
 module: sssd_directory
 short_description: Bring SSSD's configuration into force, or leave the old one
 description:
-  - Compares files with those of the machine. When one differs, the new ones are tried where nobody reads them, put in place,
-    and SSSD is asked for an account. When that fails, the old files come back and the module fails with the reason.
+  - Compares files with those of the machine. When one differs, the new ones are tried where nobody reads them, put in
+    place, and SSSD is asked for an account. When that fails, the old files come back and the module fails with the
+    reason.
   - One module in place of a dozen tasks, as what is to be taken back belongs together.
 options:
   files:
@@ -145,8 +146,9 @@ class Rollout:
         self.changed_files = [file for file in self.files if file.changes]
         self.pam_file_changes = any(file.path.endswith(f"/{self.profile}") for file in self.changed_files)
         # What concerns PAM alone asks nothing of the directory.
-        self.directory_changes = any("pam-configs" not in file.path and "/security/" not in file.path
-                                     for file in self.changed_files)
+        self.directory_changes = any(
+            "pam-configs" not in file.path and "/security/" not in file.path for file in self.changed_files
+        )
         self.sockets = [name for name in SOCKETS if run("systemctl", "is-enabled", name).stdout.strip() == "enabled"]
         self.stopped = run("systemctl", "is-active", "sssd.service").stdout.strip() != "active"
 

@@ -99,11 +99,13 @@ class StagedTicketHandler(TicketHandler):
         now = datetime.now(UTC)
         match self.current_user.name:
             case "fresh":
-                return Ticket("fresh@EXAMPLE.ORG", now + timedelta(hours=10), now + timedelta(days=7))
+                return Ticket("fresh@EXAMPLE.ORG", now, now + timedelta(hours=10), now + timedelta(days=7))
             case "short":
-                return Ticket("short@EXAMPLE.ORG", now + timedelta(hours=10), now + timedelta(hours=10))
+                return Ticket("short@EXAMPLE.ORG", now, now + timedelta(hours=10), now + timedelta(hours=10))
             case "stale":
-                return Ticket("stale@EXAMPLE.ORG", now - timedelta(hours=1), now + timedelta(days=1))
+                return Ticket(
+                    "stale@EXAMPLE.ORG", now - timedelta(days=1), now - timedelta(hours=1), now + timedelta(days=1)
+                )
             case "none":
                 return None
         raise TicketError("klist could not be started")

@@ -17,6 +17,7 @@ Valid starting     Expires            Service principal
 {renew}11/23/26 01:02:00  11/23/26 11:00:00  ldap/ldap.example.org@
 \tTicket server: ldap/ldap.example.org@EXAMPLE.ORG
 """
+STARTS = datetime(2026, 11, 23, 1, tzinfo=UTC)
 EXPIRES = datetime(2026, 11, 23, 11, tzinfo=UTC)
 
 
@@ -24,7 +25,7 @@ EXPIRES = datetime(2026, 11, 23, 11, tzinfo=UTC)
 def test_renewable(year: str) -> None:
     text = LISTING.format(renew="\trenew until 11/30/26 01:00:00\n").replace("/26 ", f"/{year} ")
     ticket = tickets.parse(text)
-    assert ticket == tickets.Ticket("alice@EXAMPLE.ORG", EXPIRES, datetime(2026, 11, 30, 1, tzinfo=UTC))
+    assert ticket == tickets.Ticket("alice@EXAMPLE.ORG", STARTS, EXPIRES, datetime(2026, 11, 30, 1, tzinfo=UTC))
     assert ticket.valid(datetime(2026, 11, 23, 10, 59, tzinfo=UTC)) and not ticket.valid(EXPIRES)
 
 

@@ -1,0 +1,31 @@
+"""Fixtures of the tests with the university's accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from testing import Browserless, Service, person
+
+
+@pytest.fixture(autouse=True)
+def _unlocked(hub: Any) -> None:
+    """Forget the wrong passwords of the test before."""
+    hub.check_output("rm -f /run/jupyterhub/faillock/*")
+
+
+@pytest.fixture
+def short_ticket(service: Service, hub: Any, campus: Any) -> Iterator[Callable[[str, str], Browserless]]:
+    """Log in alice with a ticket of the given life; afterwards she has an ordinary one."""
+
+    def log_in(life: str, renewable: str) -> Browserless:
+        campus.check_output("campus-ctl ticket-life alice %s %s", life, renewable)
+        hub.run("setpriv --reuid 10001 --regid 20010 --clear-groups kdestroy -A")
+        user = person(service, "alice")
+        user.login()
+        return user
+
+    yield log_in
+    campus.check_output("campus-ctl ticket-life alice 10h 7d")
+    person(service, "alice").login()
