@@ -331,9 +331,9 @@ class AccountsAuthenticator(PAMAuthenticator):
 
     @default("executor_threads")
     def _executor_threads(self) -> int:
-        # A thread mostly waits for a directory; but a local password costs a second of the processor at worst, and more
-        # threads would hold up the hub when a class logs in at once.
-        return 16
+        # A password costs processor time: its hash, or SSSD's own process for each login, which SSSD ends after some
+        # seconds and then takes the directory for dead. When a class logs in at once, the others wait for their turn.
+        return min(32, 4 * (os.cpu_count() or 1))
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function that may wait for a directory, for a bounded time from when its turn has come."""
