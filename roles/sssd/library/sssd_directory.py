@@ -196,14 +196,14 @@ class Rollout:
 
     def restart(self) -> str:
         """Start SSSD anew; return what fails."""
-        # Otherwise an entry that the old configuration had fetched would speak for the new one.
+        run("systemctl", "daemon-reload")
         run("systemctl", "reset-failed", "sssd.service")
-        run("systemctl", "try-restart", "sssd-kcm.service")
-        done = run("systemctl", "restart", "sssd.service")
+        done = run("systemctl", "restart", "sssd.service", "sssd-kcm.service")
         run("systemctl", "enable", "sssd.service")
         if done.returncode:
             log = run("journalctl", "--no-pager", "--quiet", "--output=cat", "-n", "5", "-u", "sssd.service").stdout
             return f"SSSD does not start: {' '.join(log.split())}"
+        # Otherwise an entry that the old configuration had fetched would speak for the new one.
         run("sss_cache", "--everything")
         return ""
 
