@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Try the way from this machine to the directory, layer by layer, as SSSD is configured to go it.
 
-The layers are: configuration, DNS, TCP, TLS, KDC, clock, bind, search. The first that fails is named, with what was found
-and what to do. The programs ldapsearch and kinit judge, as they stand on the libraries that SSSD uses; the probes written
-out here tell why they refuse. Each step is bounded to a few seconds. Nothing is changed.
+The layers are: configuration, DNS, TCP, TLS, KDC, clock, bind, search. The first that fails is named, with what was
+found and what to do. The programs ldapsearch and kinit judge, as they stand on the libraries that SSSD uses; the probes
+written out here tell why they refuse. Each step is bounded to a few seconds. Nothing is changed.
 """
 
 from __future__ import annotations
@@ -469,7 +469,7 @@ class Directory:
                 classes = ", ".join(outside[0].get("objectclass", []))
                 raise Problem(
                     "search",
-                    f"{user} is in the directory ({outside[0]['dn'][0]}), but is no {config.user_class}: it is {classes}.",
+                    f"{user} is in the directory ({outside[0]['dn'][0]}) as {classes}, but not as {config.user_class}.",
                     "Check sssd_schema, and that the account has Unix attributes.",
                 )
             raise Problem(
