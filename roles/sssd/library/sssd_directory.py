@@ -62,7 +62,7 @@ SSSD_CONF = "/etc/sssd/sssd.conf"
 #: Sockets that would start a responder a second time; sssd.conf lists these services.
 SOCKETS = ["sssd-nss.socket", "sssd-pam.socket", "sssd-pam-priv.socket"]
 #: Seconds until an SSSD that just started has to know the account.
-ONLINE_SECONDS = 30.0
+ONLINE_SECONDS = 20.0
 SECRET_LINE = re.compile(r"^(\s*ldap_default_authtok\s*=).*$", re.MULTILINE)
 
 
