@@ -62,7 +62,7 @@ SSSD_CONF = "/etc/sssd/sssd.conf"
 #: Sockets that would start a responder a second time; sssd.conf lists these services.
 SOCKETS = ["sssd-nss.socket", "sssd-pam.socket", "sssd-pam-priv.socket"]
 #: Seconds until an SSSD that just started has to know the account.
-ONLINE_SECONDS = 30.0
+ONLINE_SECONDS = 20.0
 SECRET_LINE = re.compile(r"^(\s*ldap_default_authtok\s*=).*$", re.MULTILINE)
 
 
@@ -196,14 +196,14 @@ class Rollout:
 
     def restart(self) -> str:
         """Start SSSD anew; return what fails."""
-        # Otherwise an entry that the old configuration had fetched would speak for the new one.
+        run("systemctl", "daemon-reload")
         run("systemctl", "reset-failed", "sssd.service")
-        run("systemctl", "try-restart", "sssd-kcm.service")
-        done = run("systemctl", "restart", "sssd.service")
+        done = run("systemctl", "restart", "sssd.service", "sssd-kcm.service")
         run("systemctl", "enable", "sssd.service")
         if done.returncode:
             log = run("journalctl", "--no-pager", "--quiet", "--output=cat", "-n", "5", "-u", "sssd.service").stdout
             return f"SSSD does not start: {' '.join(log.split())}"
+        # Otherwise an entry that the old configuration had fetched would speak for the new one.
         run("sss_cache", "--everything")
         return ""
 

@@ -1,0 +1,331 @@
+"""The directory's accounts on the machine: who is known, who may log in, and what holds while the servers are away."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from testing import PROJECT, Vms, wait_for
+
+PEOPLE: dict[str, dict[str, Any]] = {
+    person["user"]: person
+    for person in yaml.safe_load((PROJECT / "molecule/shared/campus/people.yml").read_text())["people"]
+}
+#: What issue B allows a login while the servers are silent.
+REFUSED_SECONDS = 10.0
+BACK_SECONDS = 60.0
+
+# Asks PAM as any service does that has no file in /etc/pam.d; prints what it answers.
+ASK_PAM = r"""
+import ctypes, json, sys, time
+from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_void_p, cast, sizeof
+pam, libc = ctypes.CDLL("libpam.so.0"), ctypes.CDLL("libc.so.6")
+libc.calloc.restype = libc.strdup.restype = c_void_p
+class Message(Structure):
+    _fields_ = [("style", c_int), ("text", c_char_p)]
+class Response(Structure):
+    _fields_ = [("text", c_void_p), ("code", c_int)]
+TALK = ctypes.CFUNCTYPE(c_int, c_int, POINTER(POINTER(Message)), POINTER(POINTER(Response)), c_void_p)
+class Conversation(Structure):
+    _fields_ = [("talk", TALK), ("data", c_void_p)]
+user, password = sys.argv[1:]
+said = []
+@TALK
+def talk(count, messages, responses, data):
+    answer = cast(libc.calloc(count, sizeof(Response)), POINTER(Response))
+    for number in range(count):
+        message = messages[number].contents
+        if message.style in (1, 2):
+            answer[number].text = libc.strdup(password.encode())
+        else:
+            said.append(message.text.decode())
+    responses[0] = answer
+    return 0
+handle, conversation = c_void_p(), Conversation(talk, None)
+assert pam.pam_start(b"cygnet-test", user.encode(), byref(conversation), byref(handle)) == 0
+begin = time.monotonic()
+auth = pam.pam_authenticate(handle, 0)
+account = pam.pam_acct_mgmt(handle, 0) if auth == 0 else None
+print(json.dumps({"auth": auth, "account": account, "said": said, "seconds": time.monotonic() - begin}))
+"""
+SUCCESS, PERM_DENIED, AUTH_ERR = 0, 6, 7
+
+
+@pytest.fixture(scope="module")
+def campus(vms: Vms) -> Any:
+    """Give root's shell on the university's own machine."""
+    return vms.host("campus")
+
+
+def log_in(hub: Any, user: str, password: str = "") -> dict[str, Any]:
+    """Ask the machine's PAM; the password is the account's own unless another is given."""
+    password = password or PEOPLE[user.lower()]["password"]
+    command = ["python3", "-c", ASK_PAM, user, password]
+    answer: dict[str, Any] = json.loads(hub.check_output(shlex.join(command)))
+    return answer
+
+
+def online(hub: Any) -> bool:
+    """Tell whether SSSD reaches the directory."""
+    return "Online status: Online" in hub.run("sssctl domain-status -o example.org").stdout
+
+
+@contextmanager
+def away(hub: Any, campus: Any, action: str, back: str, which: str = "all") -> Iterator[None]:
+    """Take servers away for a while."""
+    campus.check_output(f"campus-ctl {action} {which}")
+    try:
+        yield
+    finally:
+        campus.check_output(f"campus-ctl {back} {which}")
+        wait_for("SSSD to reach the directory again", lambda: online(hub), BACK_SECONDS)
+
+
+# -- who is known ---------------------------------------------------------------------------------------------------
+
+
+def test_numbers_and_groups_are_those_of_the_directory(hub: Any) -> None:
+    names = " ".join(PEOPLE)
+    lines = hub.check_output(f"for u in {names}; do id -u $u; id -gn $u; id -Gn $u; done").splitlines()
+    for number, person in enumerate(PEOPLE.values()):
+        uid, primary, groups = lines[3 * number : 3 * number + 3]
+        assert (int(uid), primary) == (person["uid"], person["primary_group"])
+        # RFC 2307 nests no groups: nobody is in more of them than the list says.
+        assert set(groups.split()) == {person["primary_group"], *person["groups"]}
+
+
+def test_capital_letter_is_the_same_account(hub: Any) -> None:
+    assert hub.check_output("getent passwd Maria").split(":")[0] == "maria"
+
+
+@pytest.mark.destructive
+def test_primary_group_of_thousands_costs_nothing(hub: Any) -> None:
+    hub.check_output("sss_cache --everything")
+    begin = time.monotonic()
+    assert "physics" in hub.check_output("id galina")
+    assert time.monotonic() - begin < 5
+    assert hub.check_output("getent group physics").endswith(":")
+
+
+def test_local_accounts_are_what_they_were(hub: Any) -> None:
+    assert hub.run("getent -s sss passwd root").rc != 0
+    assert hub.check_output("id -u root; id -u admin") == "0\n1000"
+
+
+# -- who may log in ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("user", ["alice", "ivan.petrov", "maria", "Maria", "galina", "tanya", "ada"])
+def test_right_password_logs_in(hub: Any, user: str) -> None:
+    answer = log_in(hub, user)
+    assert (answer["auth"], answer["account"]) == (SUCCESS, SUCCESS), answer
+
+
+def test_who_is_refused_and_how(hub: Any) -> None:
+    assert log_in(hub, "alice", "not-her-password")["auth"] == AUTH_ERR
+    # The password is right; the group is not among sssd_allowed_groups.
+    gordon = log_in(hub, "gordon")
+    assert (gordon["auth"], gordon["account"]) == (SUCCESS, PERM_DENIED)
+    # The KDC says that the account has expired before it looks at the password.
+    assert log_in(hub, "olga")["auth"] == AUTH_ERR
+    since = hub.check_output("journalctl --since -1min --no-pager --output=cat")
+    assert "received for user olga: 13 (User account has expired)" in since
+
+
+@pytest.mark.destructive
+def test_password_of_the_directory_opens_no_local_account(hub: Any) -> None:
+    # Not by useradd: it knows the directory's account, and refuses.
+    hub.check_output(
+        "cp -p /etc/passwd /etc/shadow /run/ && echo tanya:x:1777:65534::/nonexistent:/bin/sh >> /etc/passwd"
+        " && echo tanya:$(openssl passwd -6 a-local-password):20000:0:99999:7::: >> /etc/shadow"
+    )
+    try:
+        assert log_in(hub, "tanya")["auth"] == AUTH_ERR
+        local = log_in(hub, "tanya", "a-local-password")
+        assert (local["auth"], local["account"]) == (SUCCESS, SUCCESS)
+    finally:
+        hub.check_output("mv /run/passwd /run/shadow /etc/")
+
+
+# -- the ticket -------------------------------------------------------------------------------------------------------
+
+SANDBOX = "systemd-run --quiet --wait --pipe -p User=alice -p PrivateTmp=yes -p ProtectSystem=strict"
+
+
+def test_ticket_is_seen_in_a_sandbox_and_outlives_its_keeper(hub: Any) -> None:
+    assert log_in(hub, "alice")["auth"] == SUCCESS
+    first = hub.check_output(f"{SANDBOX} klist")
+    assert "krbtgt/EXAMPLE.ORG@EXAMPLE.ORG" in first and "renew until" in first
+    hub.check_output("systemctl restart sssd-kcm")
+    assert hub.check_output(f"{SANDBOX} klist") == first
+    # Nobody else has it.
+    assert "alice" not in hub.run(f"{SANDBOX.replace('User=alice', 'User=bob')} klist -A").stdout
+
+
+@pytest.mark.destructive
+def test_ticket_is_renewed(hub: Any, campus: Any) -> None:
+    """The scenario sets sssd_ticket_check to some seconds."""
+    life, check = (
+        60,
+        int(hub.check_output("sed -n 's/^krb5_renew_interval = \\([0-9]*\\)s$/\\1/p' /etc/sssd/sssd.conf")),
+    )
+    campus.check_output(f"campus-ctl ticket-life alice {life}s 1h")
+    try:
+        assert log_in(hub, "alice")["auth"] == SUCCESS
+        first = hub.check_output(f"{SANDBOX} klist")
+        # After half of its life, at the next look.
+        wait_for(
+            "another ticket", lambda: hub.check_output(f"{SANDBOX} klist") != first, life / 2 + check + 20, pause=5
+        )
+        assert hub.run(f"{SANDBOX} klist -s").rc == 0
+    finally:
+        campus.check_output("campus-ctl ticket-life alice 10h 7d")
+
+
+# -- servers away -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.destructive
+@pytest.mark.parametrize(("action", "back"), [("freeze", "thaw"), ("stop", "start")])
+def test_directory_and_kdc_away(hub: Any, campus: Any, action: str, back: str) -> None:
+    assert log_in(hub, "alice")["auth"] == SUCCESS
+    hub.check_output("id bob")
+    with away(hub, campus, action, back):
+        # Known, but never logged in: nothing to compare the password with. The first to notice waits longest.
+        stranger = log_in(hub, "p0002", "x")
+        cached = log_in(hub, "alice")
+        wrong = log_in(hub, "alice", "not-her-password")
+        begin = time.monotonic()
+        hub.check_output("getent passwd admin no-such-account root || true; sudo -u admin true")
+        assert time.monotonic() - begin < 3
+    assert stranger["auth"] == AUTH_ERR and stranger["seconds"] < REFUSED_SECONDS, stranger
+    assert (cached["auth"], cached["account"]) == (SUCCESS, SUCCESS) and cached["seconds"] < REFUSED_SECONDS, cached
+    assert any("cached credentials" in text for text in cached["said"])
+    assert wrong["auth"] == AUTH_ERR
+
+
+@pytest.mark.destructive
+def test_kdc_alone_silent(hub: Any, campus: Any) -> None:
+    assert log_in(hub, "alice")["auth"] == SUCCESS
+    with away(hub, campus, "freeze", "thaw", "kdc"):
+        cached = log_in(hub, "alice")
+    assert cached["auth"] == SUCCESS and cached["seconds"] < REFUSED_SECONDS, cached
+
+
+# -- wrong settings ---------------------------------------------------------------------------------------------------
+
+FILES = "/etc/sssd/sssd.conf /etc/krb5.conf /etc/ssl/certs/sssd-ca.pem /etc/security/access-sssd.conf"
+CANDIDATE = "/run/candidate"
+
+
+def test_checker_finds_no_fault(hub: Any) -> None:
+    done = hub.run("check-directory alice")
+    assert done.rc == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "layer", "found"),
+    [
+        ("etc/sssd/sssd.conf", "s/ldap.example.org/ldpa.example.org/", "DNS", "ldpa.example.org is not known"),
+        ("etc/sssd/sssd.conf", "s/ldap.example.org/ldap.example.org:3899/", "TCP", "port 3899 refuses connections"),
+        ("etc/sssd/sssd.conf", "s/^ldap_uri.*/ldap_uri = ldap:\\/\\/10.0.2.11:22/", "TLS", ""),
+        (
+            "etc/sssd/sssd.conf",
+            "s/^krb5_realm.*/krb5_realm = EXAMPLE.COM/",
+            "KDC",
+            "does not serve the realm EXAMPLE.COM",
+        ),
+        ("etc/sssd/sssd.conf", "s/^krb5_server.*/krb5_server = kdc.example.org:8888/", "TCP", "Correct sssd_kdcs"),
+        ("etc/sssd/sssd.conf", "s/swan-bind-1/wrong/", "bind", "invalid credentials"),
+        ("etc/sssd/sssd.conf", "s/^\\(ldap_search_base.*\\)dc=org/\\1dc=com/", "search", "has no dc=example,dc=com"),
+        ("etc/sssd/sssd.conf", "s/^min_id.*/min_id = 20000/", "search", "uidNumber of alice is 10001, outside"),
+        ("etc/sssd/sssd.conf", "s/^ldap_search_base/ldap_serach_base/", "configuration", "ldap_serach_base"),
+        ("etc/ssl/certs/sssd-ca.pem", "other", "TLS", "is not accepted"),
+    ],
+)
+def test_layer_of_a_wrong_setting_is_named(hub: Any, file: str, change: str, layer: str, found: str) -> None:
+    path = f"{CANDIDATE}/{file}"
+    edit = f"sed -i {shlex.quote(change)} {path}"
+    if change == "other":
+        edit = f"openssl req -x509 -newkey rsa:2048 -noenc -days 9 -subj /CN=Other -keyout /dev/null -out {path}"
+    hub.check_output(f"mkdir -p {CANDIDATE}/etc && cp --parents /{file} {CANDIDATE} && {edit} && chmod 600 {path}")
+    try:
+        done = hub.run(f"check-directory --root={CANDIDATE} alice")
+    finally:
+        hub.check_output(f"rm -r {CANDIDATE}")
+    failed = re.search(r"^FAILED  (\w+): (.*)", done.stdout, re.MULTILINE)
+    assert done.rc == 1 and failed, done.stdout
+    assert failed[1] == layer and found in failed[2], done.stdout
+
+
+@pytest.fixture
+def refused(vms: Vms, tmp_path: Path) -> Callable[[dict[str, Any]], str]:
+    """Return a function that runs the role with further settings, expects it to fail, and gives its output."""
+    inventory = {
+        "all": {
+            "vars": {"ansible_ssh_common_args": f"-F {vms.ssh_config}"},
+            "children": {"sssd": {"hosts": {"hub.example.org": {"ansible_host": "hub"}}}},
+        }
+    }
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    (tmp_path / "run.yml").write_text(
+        yaml.safe_dump(
+            [{"hosts": "sssd", "become": True, "gather_facts": True, "roles": [str(PROJECT / "roles/sssd")]}]
+        )
+    )
+    settings = {
+        "sssd_domain": "example.org",
+        "sssd_probe_user": "alice",
+        "sssd_base": "dc=example,dc=org",
+        "sssd_servers": ["ldap.example.org"],
+        "sssd_bind_dn": "cn=hub,ou=services,dc=example,dc=org",
+        "sssd_bind_password": "swan-bind-1",
+        "sssd_realm": "EXAMPLE.ORG",
+        "sssd_kdcs": ["kdc.example.org"],
+        "sssd_ca_certificate": str(tmp_path / "ca.pem"),
+    }
+    (tmp_path / "ca.pem").write_text(vms.host("hub").check_output("cat /etc/ssl/certs/sssd-ca.pem") + "\n")
+
+    def run(variables: dict[str, Any]) -> str:
+        program = Path(sys.executable).parent / "ansible-playbook"
+        command = [program, "-i", tmp_path / "hosts.yml", tmp_path / "run.yml", "-e", json.dumps(settings | variables)]
+        process = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=400, check=False)
+        out = process.stdout + process.stderr
+        assert process.returncode != 0, out
+        return " ".join(out.split())
+
+    return run
+
+
+@pytest.mark.destructive
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ({"sssd_bind_password": "wrong-bind-9"}, "nothing was changed. bind: ldap.example.org refuses"),
+        # Nothing but SSSD itself sees this one.
+        (
+            {"sssd_settings": {"domain": {"ldap_user_uid_number": "employeeNumber"}}},
+            "SSSD does not know alice. The previous configuration is back.",
+        ),
+    ],
+)
+def test_wrong_setting_never_replaces_a_working_one(
+    hub: Any, refused: Callable[[dict[str, Any]], str], variables: dict[str, Any], found: str
+) -> None:
+    before = hub.check_output(f"sha256sum {FILES}")
+    out = refused(variables)
+    assert found in out
+    assert "wrong-bind-9" not in out and "swan-bind-1" not in out
+    assert hub.check_output(f"sha256sum {FILES}") == before
+    assert hub.check_output("ls /run | grep -c -e cygnet-sssd -e check-directory || true") == "0"
+    assert log_in(hub, "alice")["account"] == SUCCESS
