@@ -73,6 +73,7 @@ def read_services_from(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None
         return start(service, user, conversation, str(directory).encode(), handle)
 
     monkeypatch.setattr(pamela, "PAM_START", start_there)
+    monkeypatch.setattr(pam, "_kept", {})
 
 
 @pytest.fixture
