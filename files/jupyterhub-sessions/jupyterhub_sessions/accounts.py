@@ -252,7 +252,9 @@ def _ask(
         f" from {address}" if address else "",
         answer,
     )
-    if answer.code == Code.USER_UNKNOWN and directory and directory_offline():
+    # What SSSD also answers of an account whose password it does not keep, while it is offline.
+    vague = answer.code in {Code.USER_UNKNOWN, Code.PERM_DENIED, Code.OTHER} and not answer.account
+    if vague and directory and directory_offline():
         error = directory_refusal()
     raise error
 

@@ -351,6 +351,17 @@ async def test_unknown_user_while_the_directory_is_out_of_reach(login: Login, ma
     assert await login(password="wrong") is None, "PAM knew better"
 
 
+@pytest.mark.parametrize(("offline", "said"), [(True, "cannot be reached"), (False, "account alice is locked")])
+async def test_password_that_sssd_does_not_keep(
+    login: Login, machine: Machine, monkeypatch: pytest.MonkeyPatch, offline: bool, said: str
+) -> None:
+    machine.offline = offline
+    monkeypatch.setattr(pam, "ask", lambda *_args: Answer(Code.PERM_DENIED, 6, False, True, ()))
+    with pytest.raises(RefusedError) as caught:
+        await login()
+    assert said in caught.value.jupyterhub_message
+
+
 async def test_unknown_name_and_wrong_password_take_the_same_time(login: Login) -> None:
     login.authenticator.refusal_s = 0.3  # type: ignore[attr-defined]
     for user in ("alice", "nobody"):
