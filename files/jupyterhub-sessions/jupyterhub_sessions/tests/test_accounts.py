@@ -233,6 +233,22 @@ def test_lock_says_how_long(messages: tuple[str, ...], minutes: str) -> None:
     assert minutes in accounts.refusal(answer, "alice", locked_minutes=10).jupyterhub_message
 
 
+@pytest.mark.parametrize(("states", "offline"), [(["true"], False), (["true", "false"], True), ([], False)])
+def test_sssd_tells_whether_the_directory_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states: list[str], offline: bool
+) -> None:
+    paths = " ".join(f'\\"/domains/{state}\\"' for state in states)
+    busctl = tmp_path / "busctl"
+    busctl.write_text(
+        '#!/bin/sh\ncase "$7" in\n'
+        f'ListDomains) echo "ao {len(states)} {paths}" ;;\n'
+        'IsOnline) echo "b ${5##*/}" ;;\nesac\n'
+    )
+    busctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert accounts.directory_offline() is offline
+
+
 # --- the authenticator, with a PAM that answers as the test says --
 
 
