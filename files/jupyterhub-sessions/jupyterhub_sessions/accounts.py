@@ -138,26 +138,30 @@ def in_groups(user: str, groups: Iterable[str]) -> bool | None:
 
 
 def directory_offline() -> bool:
-    """Tell whether SSSD cannot reach the servers of any of its domains; False also where it does not answer."""
+    """Tell whether SSSD cannot reach the servers of any of its domains; False also where it does not answer.
+
+    Asked over D-Bus: sssctl, which asks there as well, opens SSSD's database for writing first.
+    """
     try:
-        for domain in _sssctl("domain-list").split():
-            if re.search(r"Online status: Offline", _sssctl("domain-status", domain, "--online")):
-                return True
+        found = _infopipe("/org/freedesktop/sssd/infopipe", _INFOPIPE, "ListDomains")
+        domains = re.findall(r'"([^"]+)"', found)
+        return any(_infopipe(domain, f"{_INFOPIPE}.Domains.Domain", "IsOnline") == "b false" for domain in domains)
     except (OSError, subprocess.TimeoutExpired):
-        pass
-    return False
+        return False
 
 
-def _sssctl(*arguments: str) -> str:
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+_INFOPIPE = "org.freedesktop.sssd.infopipe"
+
+
+def _infopipe(*call: str) -> str:
+    """Call a method of SSSD's on the system's bus; return what busctl prints, nothing where it fails."""
     return subprocess.run(
-        ["sssctl", *arguments],
-        env=environment,
+        ["busctl", "--system", f"--timeout={DIRECTORY_SECONDS:.0f}", "call", _INFOPIPE, *call],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=DIRECTORY_SECONDS,
-    ).stdout
+        timeout=DIRECTORY_SECONDS + 1,
+    ).stdout.strip()
 
 
 def directory_refusal() -> RefusedError:
@@ -256,7 +260,9 @@ def _ask(
         f" from {address}" if address else "",
         answer,
     )
-    if answer.code == Code.USER_UNKNOWN and directory and directory_offline():
+    # What SSSD also answers of an account whose password it does not keep, while it is offline.
+    vague = answer.code in {Code.USER_UNKNOWN, Code.PERM_DENIED, Code.OTHER} and not answer.account
+    if vague and directory and directory_offline():
         error = directory_refusal()
     raise error
 

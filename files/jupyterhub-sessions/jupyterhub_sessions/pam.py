@@ -91,6 +91,20 @@ class _Conversation:
         return 0
 
 
+_kept: dict[str, Any] = {}
+
+
+def _keep_modules(service: str, user: str) -> None:
+    """Keep a service's modules in memory, by a handle that is never closed.
+
+    libpam unloads them with the last handle. pam_sss leaves each thread a function to call at the thread's end, which
+    must still be there then (seen with SSSD 2.8: the process died at its end, SIGSEGV).
+    """
+    if service not in _kept:
+        conversation = _Conversation(())
+        _kept[service] = (pamela.pam_start(service, user, conversation.function), conversation)
+
+
 def ask(service: str, user: str, passwords: Iterable[str] | None = None, address: str = "") -> Answer:
     """Ask PAM for the user's authentication and account; blocks, and may be called in many threads at once.
 
@@ -107,6 +121,7 @@ def ask(service: str, user: str, passwords: Iterable[str] | None = None, address
     address
         Where the user comes from, for the modules' logs and rules.
     """
+    _keep_modules(service, user)
     conversation = _Conversation(passwords or ())
     handle = pamela.pam_start(service, user, conversation.function)
     code, account = 0, passwords is None

@@ -198,6 +198,7 @@ def notices(user: Browserless) -> set[str]:
 
 def test_kernel_has_a_ticket_and_uses_it(service: Service, alice: Browserless) -> None:
     alice.login()
+    alice.enter()
     with new_kernel(alice) as kernel:
         status, listing = run(kernel, "klist")
         assert status == 0 and "alice@EXAMPLE.ORG" in listing and "KCM:10001" in listing, listing

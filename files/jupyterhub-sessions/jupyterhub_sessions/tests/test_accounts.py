@@ -73,6 +73,7 @@ def read_services_from(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None
         return start(service, user, conversation, str(directory).encode(), handle)
 
     monkeypatch.setattr(pamela, "PAM_START", start_there)
+    monkeypatch.setattr(pam, "_kept", {})
 
 
 @pytest.fixture
@@ -232,6 +233,22 @@ def test_lock_says_how_long(messages: tuple[str, ...], minutes: str) -> None:
     assert minutes in accounts.refusal(answer, "alice", locked_minutes=10).jupyterhub_message
 
 
+@pytest.mark.parametrize(("states", "offline"), [(["true"], False), (["true", "false"], True), ([], False)])
+def test_sssd_tells_whether_the_directory_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states: list[str], offline: bool
+) -> None:
+    paths = " ".join(f'\\"/domains/{state}\\"' for state in states)
+    busctl = tmp_path / "busctl"
+    busctl.write_text(
+        '#!/bin/sh\ncase "$7" in\n'
+        f'ListDomains) echo "ao {len(states)} {paths}" ;;\n'
+        'IsOnline) echo "b ${5##*/}" ;;\nesac\n'
+    )
+    busctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert accounts.directory_offline() is offline
+
+
 # --- the authenticator, with a PAM that answers as the test says --
 
 
@@ -348,6 +365,17 @@ async def test_unknown_user_while_the_directory_is_out_of_reach(login: Login, ma
         await login("nobody")
     assert "cannot be reached" in caught.value.jupyterhub_message
     assert await login(password="wrong") is None, "PAM knew better"
+
+
+@pytest.mark.parametrize(("offline", "said"), [(True, "cannot be reached"), (False, "account alice is locked")])
+async def test_password_that_sssd_does_not_keep(
+    login: Login, machine: Machine, monkeypatch: pytest.MonkeyPatch, offline: bool, said: str
+) -> None:
+    machine.offline = offline
+    monkeypatch.setattr(pam, "ask", lambda *_args: Answer(Code.PERM_DENIED, 6, False, True, ()))
+    with pytest.raises(RefusedError) as caught:
+        await login()
+    assert said in caught.value.jupyterhub_message
 
 
 async def test_unknown_name_and_wrong_password_take_the_same_time(login: Login) -> None:
