@@ -159,7 +159,7 @@ def test_password_of_the_directory_opens_no_local_account(hub: Any) -> None:
 
 # -- the ticket -------------------------------------------------------------------------------------------------------
 
-SANDBOX = "systemd-run --quiet --wait --pipe -p User=alice -p PrivateTmp=yes -p ProtectSystem=strict"
+SANDBOX = "systemd-run --quiet --wait --pipe --collect -p User=alice -p PrivateTmp=yes -p ProtectSystem=strict"
 
 
 def test_ticket_is_seen_in_a_sandbox_and_outlives_its_keeper(hub: Any) -> None:
