@@ -197,7 +197,7 @@ class Rollout:
     def restart(self) -> str:
         """Start SSSD anew; return what fails."""
         run("systemctl", "daemon-reload")
-        # Comes with the metapackage sssd, and refuses the tickets of MIT's KDC since 1.20, whose authorization data lack
+        # Comes with the metapackage sssd, and refuses tickets of MIT's KDC since 1.20: their authorization data lack
         # LOGON_INFO. Nothing here reads these data.
         run("systemctl", "mask", "--now", "sssd-pac.socket", "sssd-pac.service")
         run("systemctl", "reset-failed", "sssd.service")
