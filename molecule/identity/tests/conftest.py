@@ -6,13 +6,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from testing import Browserless, Service, person
+from testing import Browserless, Service, person, wait_for
+
+STATUS = "sssctl domain-status --online example.org"
 
 
 @pytest.fixture(autouse=True)
-def _unlocked(hub: Any) -> None:
-    """Forget the wrong passwords of the test before."""
+def _as_before(hub: Any) -> None:
+    """Forget the wrong passwords of the test before, and wait until SSSD has found the directory again.
+
+    After a burst of logins that a slow machine could not answer in time, it takes the directory for dead for some
+    seconds and asks its cache alone.
+    """
     hub.check_output("rm -f /run/jupyterhub/faillock/*")
+    wait_for("SSSD to reach the directory", lambda: "Online status: Online" in hub.check_output(STATUS), 120, 2)
 
 
 @pytest.fixture

@@ -22,10 +22,6 @@ from jupyterhub_sessions.pam import Answer, Code
 
 ROLE = Path(accounts.__file__).parents[3] / "roles" / "jupyterhub"
 ME = pwd.getpwuid(os.getuid()).pw_name
-needs_confdir = pytest.mark.skipif(
-    not hasattr(pamela.LIBPAM, "pam_start_confdir") or not list(Path("/usr/lib").glob("*/security/pam_faillock.so")),
-    reason="needs libpam 1.4 with its modules",
-)
 
 
 # --- the PAM service of the role, with real modules; pam_debug answers in the place of those that know passwords --
@@ -87,7 +83,6 @@ def locked(answer: Answer) -> bool:
     return "locked" in " ".join(answer.messages)
 
 
-@needs_confdir
 @pytest.mark.parametrize("local", [True, False])
 def test_wrong_passwords_lock_the_account(stack: Stack, local: bool) -> None:
     other = {"sss" if local else "unix": "success"}
@@ -103,7 +98,6 @@ def test_wrong_passwords_lock_the_account(stack: Stack, local: bool) -> None:
     assert "10 minutes" in str(accounts.refusal(stack.ask(), ME, locked_minutes=10).jupyterhub_message)
 
 
-@needs_confdir
 def test_lock_is_over_after_its_time(stack: Stack) -> None:
     stack.write()
     for _attempt in range(4):
@@ -118,14 +112,12 @@ def test_lock_is_over_after_its_time(stack: Stack) -> None:
     assert stack.ask().code == Code.SUCCESS
 
 
-@needs_confdir
 def test_right_password_ends_the_count(stack: Stack) -> None:
     for unix in ["auth_err", "auth_err", "success"] * 3:
         stack.write(unix=unix)
         assert stack.ask().code == (Code.SUCCESS if unix == "success" else Code.AUTH_ERR)
 
 
-@needs_confdir
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
@@ -144,7 +136,6 @@ def test_other_refusals_keep_their_code_and_are_not_counted(stack: Stack, local:
     assert not list((stack.directory / "faillock").glob("*")) or not (stack.directory / "faillock" / ME).stat().st_size
 
 
-@needs_confdir
 def test_unknown_account_is_refused(stack: Stack) -> None:
     stack.write(local=False, sss="user_unknown")
     assert stack.ask("nobody-of-this-name").code == Code.USER_UNKNOWN
@@ -152,7 +143,6 @@ def test_unknown_account_is_refused(stack: Stack) -> None:
     assert stack.ask("nobody-of-this-name").code == Code.AUTH_ERR
 
 
-@needs_confdir
 @pytest.mark.parametrize(("unix", "sss"), [("auth_err", "success"), ("success", "auth_err")])
 @pytest.mark.parametrize("local", [True, False])
 @pytest.mark.parametrize("attempts", [0, 3])
@@ -162,7 +152,6 @@ def test_each_account_has_one_password(stack: Stack, attempts: int, local: bool,
     assert stack.ask().code == (Code.SUCCESS if right == "success" else Code.AUTH_ERR)
 
 
-@needs_confdir
 def test_without_directory_the_machine_alone_is_asked(stack: Stack) -> None:
     stack.write(sss="success", jupyterhub_pam_directory=False)
     assert stack.ask().code == Code.AUTH_ERR
@@ -170,13 +159,11 @@ def test_without_directory_the_machine_alone_is_asked(stack: Stack) -> None:
     assert stack.ask().code == Code.SUCCESS
 
 
-@needs_confdir
 def test_without_lock_and_directory_the_machines_own_service_is_asked(stack: Stack) -> None:
     stack.write(unix="success", jupyterhub_pam_directory=False, jupyterhub_lockout_attempts=0)
     assert stack.ask().number == 15, "PAM_CRED_UNAVAIL, of what stands for common-auth"
 
 
-@needs_confdir
 def test_password_reaches_the_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_services_from(tmp_path, monkeypatch)
     check = tmp_path / "check"
@@ -191,7 +178,6 @@ def test_password_reaches_the_modules(tmp_path: Path, monkeypatch: pytest.Monkey
     assert pam.ask("asks", ME, [], "192.0.2.1").code != Code.SUCCESS
 
 
-@needs_confdir
 def test_account_part_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_services_from(tmp_path, monkeypatch)
     (tmp_path / "own").write_text("auth required pam_deny.so\naccount required pam_debug.so acct=acct_expired\n")

@@ -1,18 +1,17 @@
 """Notices in a session: when there is one, and how the page shows it."""
 
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from jupyterhub_sessions import notices, tickets
 from jupyterhub_sessions.tickets import Ticket
 
 LABEXTENSION = Path(notices.__file__).parents[1] / "labextension"
-CHROMIUM = shutil.which("chromium")
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
@@ -95,11 +94,8 @@ window.look = async () => {
 @pytest.fixture
 def page() -> Iterator[Any]:
     """Load the extension into a page that stands for JupyterLab."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("needs chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page(locale="en-GB", timezone_id="Europe/Moscow")
         page.route("https://hub.example.org/**", lambda route: route.fulfill(body="<html></html>"))
         page.goto("https://hub.example.org/user/alice/lab")
