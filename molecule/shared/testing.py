@@ -111,6 +111,22 @@ def journals(host: Any, lines: int = 40) -> str:
     return str(host.run("; ".join(commands)).stdout)
 
 
+def write_inventory(vms: Vms, directory: Path) -> Path:
+    """Write an inventory of the scenario's VMs, with the groups and variables it was deployed with; return its path."""
+    hub = {"children": {"hub": {}}}
+    children: dict[str, Any] = {"hub": {"hosts": {"hub.example.org": {"ansible_host": "hub"}}}, "jupyterlab": hub}
+    if "campus" in vms.summary["hosts"]:
+        children |= {"sssd": hub, "campus": {"hosts": {"campus.example.org": {"ansible_host": "campus"}}}}
+    inventory = {"all": {"vars": {"ansible_ssh_common_args": f"-F {vms.ssh_config}"}, "children": children}}
+    (directory / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    (directory / "group_vars").symlink_to(PROJECT / "inventories/demo/group_vars")
+    return directory / "hosts.yml"
+
+
+#: What the scenarios set on this system; to be handed to ansible-playbook as --extra-vars.
+SYSTEM = f"@{PROJECT}/molecule/shared/systems/{os.environ.get('OS') or 'bookworm'}.yml"
+
+
 class Service:
     """The public side of the service, with its certificate checked.
 

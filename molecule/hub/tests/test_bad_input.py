@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from testing import PROJECT, Service, Vms
+from testing import PROJECT, SYSTEM, Service, Vms, write_inventory
 
 Run = Callable[..., str]
 
@@ -21,21 +20,12 @@ Run = Callable[..., str]
 @pytest.fixture
 def refused(vms: Vms, tmp_path: Path) -> Run:
     """Return a function that runs a playbook with further variables, expects it to fail, and gives its output."""
-    inventory = {
-        "all": {
-            "vars": {"ansible_ssh_common_args": f"-F {vms.ssh_config}"},
-            "children": {
-                "hub": {"hosts": {"hub.example.org": {"ansible_host": "hub"}}},
-                "jupyterlab": {"children": {"hub": {}}},
-            },
-        }
-    }
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
-    (tmp_path / "group_vars").symlink_to(PROJECT / "inventories/demo/group_vars")
+    inventory = write_inventory(vms, tmp_path)
 
     def run(playbook: str, variables: dict[str, Any] | None = None, *options: str) -> str:
         program = Path(sys.executable).parent / "ansible-playbook"
-        command = [program, "-i", tmp_path / "hosts.yml", playbook, "-e", json.dumps(variables or {}), *options]
+        extra = ["-e", SYSTEM, "-e", json.dumps(variables or {})]
+        command = [program, "-i", inventory, "--limit", "localhost,hub", playbook, *extra, *options]
         process = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=400, check=False)
         out = process.stdout + process.stderr
         assert process.returncode != 0, out
