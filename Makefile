@@ -77,7 +77,7 @@ demo-stop:
 
 .PHONY: test
 test: lint unit
-	@$(MAKE) --no-print-directory scenario
+	@$(MAKE) --no-print-directory scenario S=hub
 
 .PHONY: lint
 lint: tools
