@@ -15,13 +15,9 @@ from typing import Any
 
 import pytest
 import yaml
-from testing import PROJECT, Vms, wait_for
+from testing import PEOPLE, PROJECT, Vms, wait_for
 
-PEOPLE: dict[str, dict[str, Any]] = {
-    person["user"]: person
-    for person in yaml.safe_load((PROJECT / "molecule/shared/campus/people.yml").read_text())["people"]
-}
-#: What issue B allows a login while the servers are silent.
+#: What a login may take while the servers are silent.
 REFUSED_SECONDS = 10.0
 BACK_SECONDS = 60.0
 

@@ -6,7 +6,6 @@ It turns the hub over to the provider and back, so it stands apart from the test
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import pytest
 import yaml
 from browsing import CHROMIUM, LAB_MS, PAGE_MS, Shoot
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from testing import PROJECT, Service, Vms, wait_for
+from testing import PROJECT, SYSTEM, Service, Vms, wait_for, write_inventory
 
 Say = Callable[[str], str]
 
@@ -40,7 +39,6 @@ PASSWORDS = {
     person.get("directory_name", person["user"]): person["password"]
     for person in DIRECTORY["people"] + DIRECTORY["people_without_account"]
 }
-SYSTEM = PROJECT / "molecule/shared/systems" / f"{os.environ.get('OS') or 'bookworm'}.yml"
 
 pytestmark = pytest.mark.destructive
 
@@ -50,7 +48,7 @@ def play(directory: Path, playbook: str, variables: dict[str, Any], *options: st
     process = subprocess.run(
         [
             Path(sys.executable).parent / "ansible-playbook",
-            *("-i", directory / "hosts.yml", playbook, "-e", f"@{SYSTEM}", "-e", json.dumps(variables), *options),
+            *("-i", directory / "hosts.yml", playbook, "-e", SYSTEM, "-e", json.dumps(variables), *options),
         ],
         cwd=PROJECT,
         capture_output=True,
@@ -67,20 +65,7 @@ def play(directory: Path, playbook: str, variables: dict[str, Any], *options: st
 def deployed(vms: Vms, service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Have the provider, and a hub that sends people there; give what Ansible printed of the hub."""
     directory = tmp_path_factory.mktemp("inventory")
-    sessions = {"children": {"hub": {}}}
-    inventory = {
-        "all": {
-            "vars": {"ansible_ssh_common_args": f"-F {vms.ssh_config}"},
-            "children": {
-                "hub": {"hosts": {"hub.example.org": {"ansible_host": "hub"}}},
-                "campus": {"hosts": {"campus.example.org": {"ansible_host": "campus"}}},
-                "jupyterlab": sessions,
-                "sssd": sessions,
-            },
-        }
-    }
-    (directory / "hosts.yml").write_text(yaml.safe_dump(inventory))
-    (directory / "group_vars").symlink_to(PROJECT / "inventories/demo/group_vars")
+    write_inventory(vms, directory)
     play(directory, "molecule/shared/campus.yml", {"campus_oidc": True})
     site = ("site.yml", "--tags=jupyterhub", "--limit=localhost,hub")
     out = play(directory, site[0], SETTINGS, *site[1:], "--diff")
