@@ -17,7 +17,16 @@ PROJECT = Path(__file__).parents[1]
 sys.path[:0] = [str(PROJECT / "molecule" / "shared"), str(PROJECT / "files" / "jupyterhub-sessions")]
 
 from browsing import CHROMIUM, Shoot, new_context  # noqa: E402
-from testing import ACCOUNTS, Browserless, Service, Vms, journals, state_directory  # noqa: E402
+from testing import (  # noqa: E402
+    ACCOUNTS,
+    Browserless,
+    Service,
+    Vms,
+    journals,
+    run_playbook,
+    state_directory,
+    write_inventory,
+)
 
 from jupyterhub_sessions import i18n  # noqa: E402
 
@@ -81,6 +90,36 @@ def service(vms: Vms, hub: Any) -> Service:
     ca_file = vms.scratch / "ca.pem"
     ca_file.write_text(hub.check_output("cat /etc/nginx/tls/certificate.pem"))
     return Service(vms.url("hub"), ca_file)
+
+
+@pytest.fixture(scope="session")
+def inventory(vms: Vms, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Have an inventory of the scenario's machines, with what it was deployed with."""
+    return write_inventory(vms, tmp_path_factory.mktemp("inventory"))
+
+
+@pytest.fixture(scope="session")
+def play(inventory: Path) -> Any:
+    """Return the function that runs a playbook with further variables, and gives its output."""
+
+    def run(playbook: str, variables: dict[str, Any] | None = None, *options: str) -> str:
+        status, out = run_playbook(inventory, playbook, variables or {}, *options)
+        assert status == 0, out
+        return out
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def refused(inventory: Path) -> Any:
+    """Return the function that runs a playbook on the hub, expects it to fail, and gives its output in one line."""
+
+    def run(playbook: str, variables: dict[str, Any] | None = None, *options: str) -> str:
+        status, out = run_playbook(inventory, playbook, variables or {}, "--limit", "localhost,hub", *options)
+        assert status != 0, out
+        return " ".join(out.split())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -123,8 +124,22 @@ def write_inventory(vms: Vms, directory: Path) -> Path:
     return directory / "hosts.yml"
 
 
-#: What the scenarios set on this system; to be handed to ansible-playbook as --extra-vars.
-SYSTEM = f"@{PROJECT}/molecule/shared/systems/{os.environ.get('OS') or 'bookworm'}.yml"
+def run_playbook(inventory: Path, playbook: str, variables: dict[str, Any], *options: str) -> tuple[int, str]:
+    """Run a playbook as the scenario runs its own, with further variables; return its exit status and output."""
+    process = subprocess.run(
+        [
+            *(Path(sys.executable).parent / "ansible-playbook", "-i", inventory, playbook),
+            # What the scenarios set on this system.
+            *("-e", f"@{PROJECT}/molecule/shared/systems/{os.environ.get('OS') or 'bookworm'}.yml"),
+            *("-e", json.dumps(variables), *options),
+        ],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    return process.returncode, process.stdout + process.stderr
 
 
 class Service:

@@ -1,7 +1,8 @@
 """Read the state of a user's Kerberos ticket.
 
 It lives in the cache that /etc/krb5.conf names. That of sssd-kcm is behind a socket, which gives each user their own
-tickets: so the question is asked under the user's id.
+tickets: so the question is asked under the user's id, for another user by a unit of systemd. The hub could not change
+its own id: pam_sss of SSSD 2.10 takes that right (CAP_SETUID) from the process that called it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import contextlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 KLIST = "klist"
 KLIST_SECONDS = 5.0
@@ -77,23 +77,29 @@ async def read_ticket(uid: int | None = None, gid: int | None = None) -> Ticket 
     Parameters
     ----------
     uid, gid
-        Whose; root alone may ask for others. None for those of this process.
+        Whose; root alone may ask for others. None for the user of this process.
 
     Raises
     ------
     TicketError
         klist is missing or did not answer.
     """
-    identity: dict[str, Any] = {} if uid is None else {"user": uid, "group": gid, "extra_groups": []}
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC0"}
+    command = [KLIST]
+    if uid is not None:
+        command = [
+            *("systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--uid={uid}", f"--gid={gid}"),
+            *(f"--setenv={name}={value}" for name, value in environment.items()),
+            # Ends klist where this process does not wait for it any more.
+            *(f"--property=RuntimeMaxSec={KLIST_SECONDS}", "--", KLIST),
+        ]
     try:
         process = await asyncio.create_subprocess_exec(
-            KLIST,
+            *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             env=environment,
-            **identity,
         )
     except OSError as error:
         raise TicketError(f"klist could not be started: {error}") from error

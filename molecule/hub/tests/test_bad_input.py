@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from testing import PROJECT, SYSTEM, Service, Vms, write_inventory
+from testing import Service
 
 Run = Callable[..., str]
-
-
-@pytest.fixture
-def refused(vms: Vms, tmp_path: Path) -> Run:
-    """Return a function that runs a playbook with further variables, expects it to fail, and gives its output."""
-    inventory = write_inventory(vms, tmp_path)
-
-    def run(playbook: str, variables: dict[str, Any] | None = None, *options: str) -> str:
-        program = Path(sys.executable).parent / "ansible-playbook"
-        extra = ["-e", SYSTEM, "-e", json.dumps(variables or {})]
-        command = [program, "-i", inventory, "--limit", "localhost,hub", playbook, *extra, *options]
-        process = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=400, check=False)
-        out = process.stdout + process.stderr
-        assert process.returncode != 0, out
-        return " ".join(out.split())
-
-    return run
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def test_other_user_cannot_list(hub: Any, alice: Browserless, path: str) -> None
         "/etc/nginx/tls/key.pem",
         "/run/jupyterhub/environment/{uid}.env",
         "/var/lib/jupyterhub/cookie_secret",
-        "/var/lib/jupyterhub/jupyterhub.sqlite",
+        "/etc/jupyterhub/secrets.json",
     ],
 )
 def test_other_user_cannot_read(hub: Any, alice: Browserless, path: str) -> None:
@@ -332,7 +332,7 @@ def test_stop_leaves_nothing(hub: Any, bob: Browserless) -> None:
 def newcomer(hub: Any, service: Service) -> Iterator[Browserless]:
     """Lend an account of a student who has never been here: it has no home yet."""
     name, password = "newcomer", secrets.token_hex(12)
-    hub.check_output(f"useradd --no-create-home --groups students --shell /bin/bash {name}")
+    hub.check_output(f"useradd --no-create-home --gid students --shell /bin/bash {name}")
     hub.check_output(f"echo {name}:{password} | chpasswd")
     user = Browserless(service, name, password)
     try:

@@ -5,21 +5,18 @@ It turns the hub over to the provider and back, so it stands apart from the test
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from browsing import CHROMIUM, LAB_MS, PAGE_MS, Shoot
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from testing import PROJECT, SYSTEM, Service, Vms, wait_for, write_inventory
+from testing import PROJECT, Service, Vms, wait_for
 
 Say = Callable[[str], str]
+Play = Callable[..., str]
 
 HUB = "https://hub.example.org"
 PROVIDER = "https://auth.example.org"
@@ -43,35 +40,15 @@ PASSWORDS = {
 pytestmark = pytest.mark.destructive
 
 
-def play(directory: Path, playbook: str, variables: dict[str, Any], *options: str) -> str:
-    """Run a playbook with further variables, and give its output."""
-    process = subprocess.run(
-        [
-            Path(sys.executable).parent / "ansible-playbook",
-            *("-i", directory / "hosts.yml", playbook, "-e", SYSTEM, "-e", json.dumps(variables), *options),
-        ],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    out = process.stdout + process.stderr
-    assert process.returncode == 0, out
-    return out
-
-
 @pytest.fixture(scope="module")
-def deployed(vms: Vms, service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def deployed(play: Play, service: Service) -> Iterator[str]:
     """Have the provider, and a hub that sends people there; give what Ansible printed of the hub."""
-    directory = tmp_path_factory.mktemp("inventory")
-    write_inventory(vms, directory)
-    play(directory, "molecule/shared/campus.yml", {"campus_oidc": True})
+    play("molecule/shared/campus.yml", {"campus_extras": ["oidc"]})
     site = ("site.yml", "--tags=jupyterhub", "--limit=localhost,hub")
-    out = play(directory, site[0], SETTINGS, *site[1:], "--diff")
+    out = play(site[0], SETTINGS, *site[1:], "--diff")
     wait_for("the hub answers", service.healthy)
     yield out
-    play(directory, site[0], {}, *site[1:])
+    play(site[0], {}, *site[1:])
     wait_for("the hub answers", service.healthy)
 
 
@@ -170,7 +147,7 @@ def test_who_may_not_use_the_service_is_told_why(
 
 
 def test_secret_is_for_root_alone(hub: Any, deployed: str) -> None:
-    assert hub.check_output("stat -c '%U %a' /etc/jupyterhub/oidc.json") == "root 600"
-    assert SECRET in hub.check_output("cat /etc/jupyterhub/oidc.json")
+    assert hub.check_output("stat -c '%U %a' /etc/jupyterhub/secrets.json") == "root 600"
+    assert SECRET in hub.check_output("cat /etc/jupyterhub/secrets.json")
     assert SECRET not in deployed
     assert SECRET not in hub.check_output("journalctl --no-pager -u jupyterhub.service")

@@ -29,7 +29,10 @@ NAMES = ("campus.example.org", "ldap.example.org", "kdc.example.org", "auth.exam
 PACKAGES = ("slapd", "ldap-utils", "krb5-kdc", "krb5-admin-server", "krb5-user", "libsasl2-modules-gssapi-mit")
 SERVICES = {"ldap": ["slapd"], "kdc": ["krb5-kdc", "krb5-admin-server"]}
 SERVICES["all"] = [*SERVICES["ldap"], *SERVICES["kdc"]]
-SERVICES["oidc"] = ["nginx", "lemonldap-ng-fastcgi-server"]  # only where campus_oidc.py was run
+# Only where the program of that name was run.
+SERVICES["oidc"] = ["nginx", "lemonldap-ng-fastcgi-server"]
+SERVICES["database"] = ["postgresql"]
+SERVICES["acme"] = ["pebble"]
 EXPIRED_DAYS, EXPIRED = 18262, "2020-01-01"  # the same day for LDAP and Kerberos
 
 STATE = Path("/var/lib/campus")
