@@ -40,7 +40,7 @@ class TicketHandler(BaseHandler):
             self.set_status(error.status_code)
             await self._show(error.jupyterhub_message)
         else:
-            self.redirect(f"{self.hub.base_url}ticket")
+            self.redirect(f"{self.hub.base_url}ticket?renewed=1")
 
     async def _ticket(self) -> tickets.Ticket | None:
         try:
@@ -52,6 +52,7 @@ class TicketHandler(BaseHandler):
 
     async def _show(self, refusal: str = "") -> None:
         context: dict[str, Any] = {"ticket": None, "unknown": False, "refusal": refusal}
+        context["renewed"] = self.request.method == "GET" and bool(self.get_query_argument("renewed", ""))
         try:
             context["ticket"] = await self._ticket()
         except tickets.TicketError as error:

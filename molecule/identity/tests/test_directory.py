@@ -164,26 +164,6 @@ def test_ticket_is_seen_in_a_sandbox_and_outlives_its_keeper(hub: Any) -> None:
     assert "alice" not in hub.run(f"{SANDBOX.replace('User=alice', 'User=bob')} klist -A").stdout
 
 
-@pytest.mark.destructive
-def test_ticket_is_renewed(hub: Any, campus: Any) -> None:
-    """The scenario sets sssd_ticket_check to some seconds."""
-    life, check = (
-        60,
-        int(hub.check_output("sed -n 's/^krb5_renew_interval = \\([0-9]*\\)s$/\\1/p' /etc/sssd/sssd.conf")),
-    )
-    campus.check_output(f"campus-ctl ticket-life alice {life}s 1h")
-    try:
-        assert log_in(hub, "alice")["auth"] == SUCCESS
-        first = hub.check_output(f"{SANDBOX} klist")
-        # After half of its life, at the next look.
-        wait_for(
-            "another ticket", lambda: hub.check_output(f"{SANDBOX} klist") != first, life / 2 + check + 20, pause=5
-        )
-        assert hub.run(f"{SANDBOX} klist -s").rc == 0
-    finally:
-        campus.check_output("campus-ctl ticket-life alice 10h 7d")
-
-
 # -- servers away -----------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +192,24 @@ def test_kdc_alone_silent(hub: Any, campus: Any) -> None:
     with away(hub, campus, "freeze", "thaw", "kdc"):
         cached = log_in(hub, "alice")
     assert cached["auth"] == SUCCESS and cached["seconds"] < REFUSED_SECONDS, cached
+
+
+# -- clocks ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.destructive
+@pytest.mark.parametrize("minutes", [-20, 20])
+def test_clock_of_the_kdc_is_wrong(hub: Any, campus: Any, minutes: int) -> None:
+    campus.check_output("date --set=%s", f"{minutes} minutes")
+    try:
+        done = hub.run("check-directory alice")
+        alice, bob = log_in(hub, "alice"), log_in(hub, "bob", "not-his-password")
+    finally:
+        campus.check_output("date --set=%s", f"{-minutes} minutes")
+    assert done.rc == 1 and re.search(r"^FAILED  clock: .*1[12]\d\d s", done.stdout, re.MULTILINE), done.stdout
+    # The library learns the KDC's time from its first answer.
+    assert (alice["auth"], alice["account"]) == (SUCCESS, SUCCESS)
+    assert bob["auth"] == AUTH_ERR
 
 
 # -- wrong settings ---------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ SERVICES["all"] = [*SERVICES["ldap"], *SERVICES["kdc"]]
 SERVICES["oidc"] = ["nginx", "lemonldap-ng-fastcgi-server"]
 SERVICES["database"] = ["postgresql"]
 SERVICES["acme"] = ["pebble"]
+SERVICES["dns"] = ["dnsmasq"]
 EXPIRED_DAYS, EXPIRED = 18262, "2020-01-01"  # the same day for LDAP and Kerberos
 
 STATE = Path("/var/lib/campus")

@@ -443,7 +443,9 @@ def test_ticket_is_renewed_by_the_password(hub: Hub) -> None:
     assert_speaks(page, hub.language)
     # Whatever the form says, it is the password of the user who is logged in.
     assert f"{reason(hub)} (stale)" in page.visible.texts
-    assert browser.get("/hub/ticket", "POST", {"password": "right", "_xsrf": xsrf}).status == 200
+    assert 'id="ticket-renewed"' not in page.html
+    page = browser.get("/hub/ticket", "POST", {"password": "right", "_xsrf": xsrf})
+    assert page.status == 200 and 'id="ticket-renewed"' in page.html
     assert browser.get("/hub/ticket", "POST", {"password": "right", "_xsrf": "forged"}).status == 403
 
 
