@@ -77,7 +77,7 @@ demo-stop:
 
 .PHONY: test
 test: lint unit
-	@$(MAKE) --no-print-directory scenario S=hub
+	@$(MAKE) --no-print-directory scenario
 
 .PHONY: lint
 lint: tools

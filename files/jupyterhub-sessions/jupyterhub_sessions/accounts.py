@@ -319,7 +319,7 @@ class AccountsAuthenticator(PAMAuthenticator):
     ).tag(config=True)
     password_url = Unicode("", help="Where people change an expired password; empty for no such page.").tag(config=True)
     directory = Bool(False, help="Whether SSSD provides accounts of a directory.").tag(config=True)
-    timeout_s = Float(20.0, help="Seconds after which an answer of PAM or of the directory is no longer awaited.").tag(
+    timeout_s = Float(9.0, help="Seconds after which an answer of PAM or of the directory is no longer awaited.").tag(
         config=True
     )
     refusal_s = Float(
