@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,16 @@ def built_wheel(package: str, directory: str) -> dict[str, str]:
     return {"path": str(path), "sha256": digest, "name": f"{distribution}-{version}-0{digest[:12]}-{tags}"}
 
 
+def wheel_file(package: str, directory: str, target: str) -> dict[str, str]:
+    """Describe the copy of a package's wheel below `target`, as the module `files` takes it; see `built_wheel`."""
+    wheel = built_wheel(package, directory)
+    content = base64.b64encode(Path(wheel["path"]).read_bytes()).decode()
+    return {"path": f"{target}/{wheel['name']}", "content_base64": content}
+
+
 class FilterModule:
     """Hand the filter to Ansible."""
 
     def filters(self) -> dict[str, Any]:
         """Name the filter."""
-        return {"built_wheel": built_wheel}
+        return {"built_wheel": built_wheel, "wheel_file": wheel_file}
