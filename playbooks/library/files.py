@@ -108,7 +108,7 @@ class Item:
         if not self.is_file:
             return False
         old = self.old
-        return old is None or (old != self.content and not self.wanted["keep"])
+        return old is None or bool(old != self.content and not self.wanted["keep"])
 
     @property
     def owners(self) -> tuple[int, int]:
