@@ -91,7 +91,7 @@ class Item:
     @property
     def is_file(self) -> bool:
         """Tell whether a file is to be there."""
-        return self.wanted["state"] == "file"
+        return bool(self.wanted["state"] == "file")
 
     @property
     def old(self) -> bytes | None:
@@ -108,7 +108,7 @@ class Item:
         if not self.is_file:
             return False
         old = self.old
-        return old is None or bool(old != self.content and not self.wanted["keep"])
+        return old is None or (old != self.content and not self.wanted["keep"])
 
     @property
     def owners(self) -> tuple[int, int]:
