@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from inputs import keytab_principals, misspelled_inputs
+from inputs import keytab_principals, listener, misspelled_inputs
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 1}
@@ -256,6 +256,19 @@ def test_principals_of_a_keytab(tmp_path: Path) -> None:
     assert keytab_principals(str(tmp_path / "good")) == ["host/hub@EXAMPLE.ORG", "HUB$@EXAMPLE.ORG"]
     (tmp_path / "cut").write_bytes((tmp_path / "good").read_bytes()[:40])
     assert keytab_principals(str(tmp_path / "cut")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("""LISTEN 0 511 0.0.0.0:80 0.0.0.0:* users:(("nginx",pid=41,fd=6),("nginx",pid=40))""", (80, "nginx", 41)),
+        ("""LISTEN 0 4096 [::]:443 [::]:* users:(("caddy",pid=7,fd=3))""", (443, "caddy", 7)),
+        ("""LISTEN 0 128 *:22 *:* users:(("systemd",pid=1,fd=80))""", (22, "systemd", 1)),
+        ("""LISTEN 0 64 [fe80::1%eth0]:2049 [::]:*""", (2049, "", None)),
+    ],
+)
+def test_who_listens(line: str, found: tuple[int, str, int | None]) -> None:
+    assert tuple(listener(line).values()) == found
 
 
 SPECS = {"swan": {"argument_specs": {"main": {"options": {"swan_wing_mm": {}}}}}}

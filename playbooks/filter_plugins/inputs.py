@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import difflib
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -116,6 +117,24 @@ def oidc_problems(provider: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def listener(line: str) -> dict[str, Any]:
+    """Read a line of `ss --listening --tcp --numeric --processes --no-header`.
+
+    Returns
+    -------
+    dict
+        `port`; `name` and `pid` of the first process that listens there, empty where `ss` names none: a kernel's own
+        service, or a process of another PID namespace.
+    """
+    address = line.split()[3]
+    process = re.search(r'users:\(\("(?P<name>[^"]*)",pid=(?P<pid>[0-9]+)', line)
+    return {
+        "port": int(address.rpartition(":")[2]),
+        "name": process["name"] if process else "",
+        "pid": int(process["pid"]) if process else None,
+    }
+
+
 class FilterModule:
     """Hand the filters to Ansible."""
 
@@ -124,6 +143,7 @@ class FilterModule:
         return {
             "file_base64": file_base64,
             "keytab_principals": keytab_principals,
+            "listener": listener,
             "misspelled_inputs": misspelled_inputs,
             "oidc_problems": oidc_problems,
             "yaml_file": yaml_file,

@@ -78,7 +78,7 @@ def test_kernel_keeps_its_websocket_while_the_hub_restarts(hub: Any, service: Se
 
 
 def test_page_says_what_happens_while_the_hub_is_down(hub: Any, service: Service, kernel: Kernel) -> None:
-    ours = hub.check_output("cat /var/www/cygnet/unavailable.html").strip()
+    ours = hub.check_output("cat /var/www/cygnet/503.html").strip()
     hub.check_output("systemctl stop jupyterhub")
     try:
         answer = service.get("/hub/login")
@@ -86,6 +86,9 @@ def test_page_says_what_happens_while_the_hub_is_down(hub: Any, service: Service
         assert answer.content.decode().strip() == ours
         assert answer.headers["Retry-After"].isdigit()
         assert answer.headers["Cache-Control"] == "no-store"
+        # The address of a session that does not run; nginx leaves what is under /user/ as it is, the proxy answers.
+        session = service.get("/user/nobody/lab")
+        assert (session.status_code, session.content.decode().strip()) == (503, ours)
         # Who works does not notice.
         assert kernel.output("print(x)") == "42"
     finally:
@@ -94,7 +97,7 @@ def test_page_says_what_happens_while_the_hub_is_down(hub: Any, service: Service
 
 
 def test_page_says_what_happens_while_the_proxy_is_down(hub: Any, service: Service) -> None:
-    ours = hub.check_output("cat /var/www/cygnet/unavailable.html").strip()
+    ours = hub.check_output("cat /var/www/cygnet/503.html").strip()
     hub.check_output("systemctl stop chp")
     try:
         answer = service.get("/hub/login")

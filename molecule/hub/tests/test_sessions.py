@@ -114,12 +114,20 @@ def test_other_user_cannot_list(hub: Any, alice: Browserless, path: str) -> None
         "/etc/jupyterhub/metrics_token",
         "/etc/nginx/tls/key.pem",
         "/run/jupyterhub/environment/{uid}.env",
-        "/var/lib/jupyterhub/cookie_secret",
-        "/etc/jupyterhub/secrets.json",
     ],
 )
 def test_other_user_cannot_read(hub: Any, alice: Browserless, path: str) -> None:
     assert refused(hub, "bob", f"cat {path.format(uid=uid(hub, 'alice'))} >/dev/null")
+
+
+def test_other_user_cannot_read_what_the_hub_keeps(hub: Any, alice: Browserless) -> None:
+    kept = hub.check_output("find /etc/jupyterhub /var/lib/jupyterhub -type f ! -name '*-journal'").splitlines()
+    # Where there is a database server, the hub's own machine has no file of the database.
+    database = hub.check_output("cat /etc/jupyterhub/secrets.json")
+    expected = {"/etc/jupyterhub/secrets.json", "/var/lib/jupyterhub/cookie_secret"}
+    expected |= {"/var/lib/jupyterhub/jupyterhub.sqlite"} if "sqlite:" in database else set()
+    assert expected <= set(kept)
+    assert [path for path in kept if not refused(hub, "bob", f"cat '{path}' >/dev/null")] == []
 
 
 @pytest.mark.parametrize("file", ["environ", "cwd/", "root/", "fd/"])

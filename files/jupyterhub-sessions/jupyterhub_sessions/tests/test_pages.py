@@ -752,7 +752,7 @@ def nginx_page(name: str, language: str) -> Page:
 
 
 @pytest.mark.parametrize("language", i18n.LANGUAGES)
-@pytest.mark.parametrize("name", ["unavailable", "too_many_requests"])
+@pytest.mark.parametrize("name", ["503", "429"])
 def test_nginx_page(name: str, language: str) -> None:
     """A page of nginx's speaks the site's language and loads nothing."""
     page = nginx_page(name, language)
@@ -763,7 +763,7 @@ def test_nginx_page(name: str, language: str) -> None:
 
 def test_unavailable_page_returns_when_the_hub_answers() -> None:
     """The page shown for a hub that is down tries again by itself, and opens what was asked for."""
-    down = nginx_page("unavailable", "en").html
+    down = nginx_page("503", "en").html
     health = iter((503, 503, 200))
     asked: list[str] = []
 
