@@ -567,6 +567,7 @@ def test_errors(hub: Hub, path: str, title: str) -> None:
     page = hub.user("ivan").get(path)
     assert_speaks(page, hub.language)
     assert said(hub, title) in page.visible.texts
+    assert said(hub, "To my sessions") in page.visible.texts
     assert "moons" not in page.html
 
 
@@ -575,6 +576,7 @@ def test_error_without_login(hub: Hub) -> None:
     page = hub.visitor().get("/hub/nowhere")
     assert page.status == 404
     assert_speaks(page, hub.language)
+    assert said(hub, "To my sessions") not in page.visible.texts
 
 
 def test_error_of_a_named_session(hub: Hub) -> None:
