@@ -12,7 +12,6 @@ import argparse
 import base64
 import concurrent.futures
 import configparser
-import ctypes
 import datetime
 import os
 import re
@@ -30,6 +29,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+import dns.exception
+import dns.resolver
 
 #: Seconds for one step of a probe, and for a program that takes several.
 STEP_SECONDS = 4.0
@@ -183,41 +185,14 @@ def service_records(name: str) -> list[Server]:
     TimeoutError
         The name servers are silent.
     """
-    resolver = ctypes.CDLL("libresolv.so.2" if os.path.exists("/lib/x86_64-linux-gnu/libresolv.so.2") else "libc.so.6")
-    query = getattr(resolver, "__res_query", None) or resolver.res_query
-    buffer = ctypes.create_string_buffer(65536)
-    length = bounded(lambda: query(name.encode(), 1, 33, buffer, len(buffer)))
-    return parse_service_records(buffer.raw[:length]) if length > 0 else []
-
-
-def parse_service_records(answer: bytes) -> list[Server]:
-    """Read the SRV records of a DNS message (RFC 1035, section 4)."""
-
-    def read_name(offset: int) -> tuple[str, int]:
-        labels, end = [], 0
-        while length := answer[offset]:
-            if length >= 0xC0:  # a pointer to the rest
-                end = end or offset + 2
-                offset = (length & 0x3F) << 8 | answer[offset + 1]
-            else:
-                labels.append(answer[offset + 1 : offset + 1 + length].decode("ascii", "replace"))
-                offset += 1 + length
-        return ".".join(labels), end or offset + 1
-
-    questions, answers = struct.unpack_from(">HH", answer, 4)
-    offset = 12
-    for _ in range(questions):
-        offset = read_name(offset)[1] + 4
-    found = []
-    for _ in range(answers):
-        offset = read_name(offset)[1]
-        kind, _class, _ttl, size = struct.unpack_from(">HHIH", answer, offset)
-        offset += 10
-        if kind == 33:
-            priority, weight, port = struct.unpack_from(">HHH", answer, offset)
-            found.append((priority, -weight, Server(read_name(offset + 6)[0], port)))
-        offset += size
-    return [server for _, _, server in sorted(found, key=lambda item: item[:2])]
+    try:
+        records = dns.resolver.resolve(name, "SRV", lifetime=STEP_SECONDS)
+    except dns.exception.Timeout:
+        raise TimeoutError from None
+    except dns.exception.DNSException:
+        return []
+    ordered = sorted(records, key=lambda record: (record.priority, -record.weight))
+    return [Server(record.target.to_text(omit_final_dot=True), record.port) for record in ordered]
 
 
 def addresses(host: str, port: int, remedy: str) -> list[str]:
