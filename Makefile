@@ -112,9 +112,12 @@ bench: tools
 
 # -- maintenance ------------------------------------------------------------------------------------------------------
 
+# rfc3987-syntax builds a grammar for a second and a half whenever it is imported, which jsonschema does where it is
+# installed, to check addresses that are IRIs. Jupyter has none; without it each session and the hub start so much sooner.
 .PHONY: lock
 lock: tools
 	for group in uv control jupyterhub chp jupyterlab; do \
 	    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	        --no-emit-package rfc3987-syntax --no-emit-package lark \
 	        --group pyproject.toml:$$group --output-file files/requirements/$$group.txt $(LOCK); done
 	cd roles/chp/files && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
