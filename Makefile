@@ -89,7 +89,7 @@ lint: tools
 
 .PHONY: unit
 unit: tools
-	pytest
+	pytest --numprocesses=auto --dist=loadfile
 
 # The releases side by side: each VM has one processor.
 .PHONY: scenario
