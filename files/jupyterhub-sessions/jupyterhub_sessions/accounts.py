@@ -339,7 +339,7 @@ class AccountsAuthenticator(PAMAuthenticator):
     def _executor_threads(self) -> int:
         # A password costs processor time: its hash, or SSSD's own process for each login, which SSSD ends after some
         # seconds and then takes the directory for dead. When a class logs in at once, the others wait for their turn.
-        return min(32, 2 * (os.cpu_count() or 1))
+        return min(32, os.cpu_count() or 1)
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function that may wait for a directory, for a bounded time from when its turn has come."""
