@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -134,6 +135,8 @@ def run_playbook(inventory: Path, playbook: str, variables: dict[str, Any], *opt
             *("-e", json.dumps(variables), *options),
         ],
         cwd=PROJECT,
+        # Molecule asks for colours, which would stand between the words.
+        env=os.environ | {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
         capture_output=True,
         text=True,
         timeout=1200,
@@ -225,7 +228,8 @@ class Browserless:
     def login(self) -> None:
         """Log in."""
         answer = self.try_login()
-        assert answer.status_code == 200 and self.logged_in(), f"{self.user} cannot log in: {answer.status_code}"
+        said = " ".join(re.sub("<[^>]*>", " ", answer.text.partition("<main")[2]).split())
+        assert answer.status_code == 200 and self.logged_in(), f"{self.user} cannot log in: {answer.status_code} {said}"
 
     def logged_in(self) -> bool:
         """Tell whether the hub knows the cookies."""

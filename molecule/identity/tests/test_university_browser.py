@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -42,6 +43,19 @@ def expiring(
     context.close()
 
 
+def renew(ticket: Page) -> None:
+    """Get a new ticket; as the page asks, once more when SSSD on a busy machine has given the KDC up for a minute."""
+    for _attempt in range(4):
+        ticket.locator("#password_input").fill(PEOPLE["alice"]["password"])
+        with ticket.expect_navigation():
+            ticket.locator("#renew").click()
+        if ticket.locator("#ticket-renewed").is_visible():
+            break
+        expect(ticket.locator("#ticket-error")).to_be_visible()
+        time.sleep(40)
+    expect(ticket.locator("#ticket-renewed")).to_be_visible()
+
+
 @pytest.mark.destructive
 def test_jupyterlab_says_that_the_ticket_ended_and_leads_to_a_new_one(
     expiring: tuple[Page, Browserless], campus: Any, say: Say, shoot: Shoot
@@ -57,8 +71,7 @@ def test_jupyterlab_says_that_the_ticket_ended_and_leads_to_a_new_one(
     ticket = opened.value
     expect(ticket.locator("#password_input")).to_be_visible()
     shoot(ticket, "24-ticket")
-    ticket.locator("#password_input").fill(PEOPLE["alice"]["password"])
-    ticket.locator("#renew").click()
+    renew(ticket)
     expect(ticket.locator("#ticket-state")).to_have_attribute("data-state", "valid")
     shoot(ticket, "25-ticket-renewed")
     ticket.close()

@@ -95,17 +95,18 @@ class NoProxy(Proxy):
 class StagedTicketHandler(TicketHandler):
     """Show a ticket as the user's name says."""
 
+    renewed: ClassVar[set[str]] = set()
+
     async def _ticket(self) -> Ticket | None:
         now = datetime.now(UTC)
         match self.current_user.name:
-            case "fresh":
-                return Ticket("fresh@EXAMPLE.ORG", now, now + timedelta(hours=10), now + timedelta(days=7))
+            case name if name == "fresh" or name in self.renewed:
+                return Ticket(f"{name}@EXAMPLE.ORG", now, now + timedelta(hours=10), now + timedelta(days=7))
             case "short":
                 return Ticket("short@EXAMPLE.ORG", now, now + timedelta(hours=10), now + timedelta(hours=10))
-            case "stale":
-                return Ticket(
-                    "stale@EXAMPLE.ORG", now - timedelta(days=1), now - timedelta(hours=1), now + timedelta(days=1)
-                )
+            case "stale" | "renews" | "late" as name:
+                day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+                return Ticket(f"{name}@EXAMPLE.ORG", day - timedelta(days=2), day - timedelta(days=1), day)
             case "none":
                 return None
         raise TicketError("klist could not be started")
@@ -119,7 +120,9 @@ class StagedAuthenticator(DummyAuthenticator):
         return [*super().get_handlers(app), (r"/ticket", StagedTicketHandler, {"accounts": self})]
 
     async def try_password(self, user: str, password: str, address: str) -> RefusedError | None:
-        """Refuse any other password."""
+        """Refuse any other password; get a ticket for one user alone."""
+        if password == "right" and user == "renews":
+            StagedTicketHandler.renewed.add(user)
         return None if (password, address) == ("right", "127.0.0.1") else RefusedError(f"{REASON} ({user})")
 
 

@@ -436,17 +436,27 @@ def test_ticket(hub: Hub, user: str, state: str, sentence: str) -> None:
 
 def test_ticket_is_renewed_by_the_password(hub: Hub) -> None:
     """A right password leads back to the page, a wrong one is answered there, and a forged form is refused."""
-    browser = hub.user("stale")
+    browser = hub.user("renews")
     xsrf = browser.get("/hub/ticket").field(r'name="_xsrf" value="([^"]+)"')
     page = browser.get("/hub/ticket", "POST", {"password": "wrong", "username": "fresh", "_xsrf": xsrf})
     assert page.status == 403
     assert_speaks(page, hub.language)
     # Whatever the form says, it is the password of the user who is logged in.
-    assert f"{reason(hub)} (stale)" in page.visible.texts
+    assert f"{reason(hub)} (renews)" in page.visible.texts
     assert 'id="ticket-renewed"' not in page.html
     page = browser.get("/hub/ticket", "POST", {"password": "right", "_xsrf": xsrf})
     assert page.status == 200 and 'id="ticket-renewed"' in page.html
     assert browser.get("/hub/ticket", "POST", {"password": "right", "_xsrf": "forged"}).status == 403
+
+
+def test_right_password_without_a_new_ticket(hub: Hub) -> None:
+    """Where the password was right, but Kerberos silent, the page does not speak of a new ticket."""
+    browser = hub.user("late")
+    xsrf = browser.get("/hub/ticket").field(r'name="_xsrf" value="([^"]+)"')
+    page = browser.get("/hub/ticket", "POST", {"password": "right", "_xsrf": xsrf})
+    assert page.status == 403 and 'id="ticket-error"' in page.html
+    assert 'id="ticket-renewed"' not in page.html and page.field(r'data-state="(\w+)"') == "expired"
+    assert_speaks(page, hub.language)
 
 
 def test_ticket_is_for_those_who_are_logged_in(hub: Hub) -> None:
