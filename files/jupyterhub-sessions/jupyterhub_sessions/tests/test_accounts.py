@@ -373,7 +373,8 @@ async def test_unknown_name_and_wrong_password_take_the_same_time(login: Login) 
 
 
 async def test_thirty_log_in_at_once_and_the_hub_goes_on(login: Login, machine: Machine) -> None:
-    machine.seconds = 0.5
+    machine.seconds = 0.2
+    turns = 30 / login.authenticator.executor_threads  # type: ignore[attr-defined]
     begin = last = time.monotonic()
     longest = 0.0
 
@@ -387,7 +388,7 @@ async def test_thirty_log_in_at_once_and_the_hub_goes_on(login: Login, machine: 
     models = await asyncio.gather(*(login() for _user in range(30)))
     watching.cancel()
     assert [model["name"] for model in models] == ["alice"] * 30
-    assert time.monotonic() - begin < 5 and longest < 0.4
+    assert time.monotonic() - begin < turns * machine.seconds + 2 and longest < 0.4
 
 
 async def test_no_answer_is_not_awaited_for_ever(login: Login, machine: Machine) -> None:
