@@ -178,7 +178,7 @@ def test_guessing_passwords_is_stopped_for_that_address_only(service: Service, h
     # A burst is allowed: a lecture hall shares one address.
     assert 30 < len(result["answers"]) <= 150
     assert result["answers"][-1] == 429, result["answers"]
-    ours = hub.check_output("cat /var/www/cygnet/too_many_requests.html")
+    ours = hub.check_output("cat /var/www/cygnet/429.html")
     assert result["body"].strip() == ours.strip()
     # The other page that takes a password is no way round.
     assert result["ticket"] == 429
