@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add("packages", _packages, "Print the Debian packages needed on this machine.", state=False)
     build = add("image", _image, "Build an image unless it is there; print its path.", state=False)
     build.add_argument("os", choices=sorted(image.OSES))
+    build.add_argument("packages", nargs="*", help="Debian packages beside those of every image")
     up = add("up", _up, "Boot VMs and wait until they answer.")
     up.add_argument("--spec", type=Path, required=True, help="JSON file that says which")
     add("down", _down, "Power the VMs off and remove them.")
@@ -98,7 +99,7 @@ def _packages(_: argparse.Namespace) -> None:
 def _image(options: argparse.Namespace) -> None:
     hypervisor = _chosen()
     require_packages(hypervisor)
-    print(image.ensure(options.os, hypervisor))
+    print(image.ensure(options.os, hypervisor, options.packages))
 
 
 def _up(options: argparse.Namespace) -> None:
@@ -176,7 +177,7 @@ def _boot(
     images = _images(spec, hypervisor)
     _write_ssh(spec, state, listeners)
     state.scratch.mkdir()
-    machines = {host.name: _machine(spec, state, host, images[host.os]) for host in spec.hosts}
+    machines = {host.name: _machine(spec, state, host, images[host.os, host.packages]) for host in spec.hosts}
     for machine in machines.values():
         hypervisor.make_disk(machine)
     with state.listen() as control:
@@ -196,27 +197,29 @@ def _boot(
         os.close(keep)
 
 
-def _images(spec: Spec, hypervisor: Hypervisor) -> dict[str, Path]:
+def _images(spec: Spec, hypervisor: Hypervisor) -> dict[tuple[str, tuple[str, ...]], Path]:
     """Build what is missing, all at the same time."""
-    systems = sorted({host.os for host in spec.hosts})
+    wanted = sorted({(host.os, host.packages) for host in spec.hosts})
     program = [sys.executable, str(Path(__file__).parent), "image"]
     environment = os.environ | {OVERRIDE: hypervisor.name}
     builds = {
-        system: subprocess.Popen([*program, system], stdout=subprocess.PIPE, text=True, env=environment)
-        for system in systems
+        (system, packages): subprocess.Popen(
+            [*program, system, *packages], stdout=subprocess.PIPE, text=True, env=environment
+        )
+        for system, packages in wanted
     }
     try:
-        outputs = {system: build.communicate()[0].strip() for system, build in builds.items()}
+        outputs = {key: build.communicate()[0].strip() for key, build in builds.items()}
     except BaseException:
         for build in builds.values():
             build.terminate()
         for build in builds.values():
             build.wait()
         raise
-    for system, build in builds.items():
+    for (system, _), build in builds.items():
         if build.returncode != 0:
             raise VmError(f"The {image.OSES[system]} image was not built; see above.")
-    return {system: Path(output) for system, output in outputs.items()}
+    return {key: Path(output) for key, output in outputs.items()}
 
 
 def _machine(spec: Spec, state: State, host: Host, base: Path) -> Machine:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -131,12 +131,12 @@ def overlay(hypervisor: Hypervisor) -> dict[str, File]:
     return files
 
 
-def inputs(os_name: str, hypervisor: Hypervisor) -> dict[str, Any]:
+def inputs(os_name: str, hypervisor: Hypervisor, further: Sequence[str] = ()) -> dict[str, Any]:
     """Collect everything that an image depends on."""
     return {
         "os": os_name,
         "kind": hypervisor.kind,
-        "packages": packages(hypervisor),
+        "packages": packages(hypervisor, further),
         "overlay": {path: [file.content, file.mode] for path, file in overlay(hypervisor).items()},
         "code": [Path(source).read_text() for source in (__file__, archive.__file__)],
         "modules": uml_release() if hypervisor.kind == "uml" else None,
@@ -148,21 +148,21 @@ def digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def packages(hypervisor: Hypervisor) -> list[str]:
+def packages(hypervisor: Hypervisor, further: Sequence[str] = ()) -> list[str]:
     """List the packages of an image; User-Mode Linux brings its kernel from the host."""
-    return _PACKAGES + (_KERNEL_PACKAGES if hypervisor.kind == "qemu" else [])
+    return [*_PACKAGES, *(_KERNEL_PACKAGES if hypervisor.kind == "qemu" else []), *sorted(further)]
 
 
-def ensure(os_name: str, hypervisor: Hypervisor) -> Path:
-    """Return the image, building it unless it is there; two builders at a time share one build."""
+def ensure(os_name: str, hypervisor: Hypervisor, further: Sequence[str] = ()) -> Path:
+    """Return the image with these further packages, building it unless it is there; two builders share one build."""
     directory = cache_directory()
     directory.mkdir(parents=True, exist_ok=True)
     prefix = f"{os_name}-{hypervisor.kind}-"
-    image = directory / f"{prefix}{digest(inputs(os_name, hypervisor))}.img"
+    image = directory / f"{prefix}{digest(inputs(os_name, hypervisor, further))}.img"
     if not image.exists():
         with _lock(directory / f"{prefix}build.lock", f"Waiting for another build of the {OSES[os_name]} image …"):
             if not image.exists():
-                _build(os_name, hypervisor, image)
+                _build(os_name, hypervisor, further, image)
     image.with_suffix(".used").touch()
     _delete_unused(directory, prefix)
     return image
@@ -179,7 +179,7 @@ def _lock(path: Path, waiting: str) -> Iterator[None]:
         yield
 
 
-def _build(os_name: str, hypervisor: Hypervisor, image: Path) -> None:
+def _build(os_name: str, hypervisor: Hypervisor, further: Sequence[str], image: Path) -> None:
     start = time.monotonic()
     print(f"Building the {OSES[os_name]} image (about a minute) …", file=sys.stderr, flush=True)
     # Left over from a build that was killed; the lock says nobody builds there now.
@@ -190,7 +190,7 @@ def _build(os_name: str, hypervisor: Hypervisor, image: Path) -> None:
     building.chmod(0o755)
     try:
         root = building / "root"
-        _install(os_name, hypervisor, building, root)
+        _install(os_name, hypervisor, further, building, root)
         _make_filesystem(root, building / "disk", building / "log")
         if hypervisor.kind == "qemu":
             for kernel in sorted(root.glob("boot/vmlinuz-*")):
@@ -205,13 +205,13 @@ def _build(os_name: str, hypervisor: Hypervisor, image: Path) -> None:
     print(f"Built the {OSES[os_name]} image in {seconds:.0f} s.", file=sys.stderr, flush=True)
 
 
-def _install(os_name: str, hypervisor: Hypervisor, building: Path, root: Path) -> None:
+def _install(os_name: str, hypervisor: Hypervisor, further: Sequence[str], building: Path, root: Path) -> None:
     files = building / "overlay.tar"
     write_archive(files, overlay(hypervisor))
     customize = building / "customize"
     customize.write_text(_CUSTOMIZE.format(masked=" ".join(_MASKED_UNITS)))
     command = [
-        *["mmdebstrap", "--mode=root", "--variant=important", f"--include={','.join(packages(hypervisor))}"],
+        *["mmdebstrap", "--mode=root", "--variant=important", f"--include={','.join(packages(hypervisor, further))}"],
         *['--aptopt=Acquire::Languages "none"', '--aptopt=Acquire::Retries "3"'],
         f'--customize-hook=tar --extract --file={files} --directory="$1" --no-overwrite-dir',
         f'--customize-hook=chroot "$1" /bin/sh < {customize}',

@@ -21,6 +21,7 @@ SSH = 22
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOSTNAME = re.compile(_LABEL)
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+")
 _DOMAIN_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 
 
@@ -42,6 +43,8 @@ class Host:
     memory_mb: int = 2048
     ports: tuple[Port, ...] = (Port(SSH),)
     aliases: tuple[str, ...] = ()
+    # Debian packages that its image has beside those of every image; none are configured.
+    packages: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:
@@ -119,7 +122,7 @@ def parse(data: Any) -> Spec:
 
 def _host(data: Any, number: int) -> Host:
     where = f"hosts[{number}]"
-    fields = _mapping(data, where, {"name", "os"}, {"memory_mb", "publish", "aliases"})
+    fields = _mapping(data, where, {"name", "os"}, {"memory_mb", "publish", "aliases", "packages"})
     name = _string(fields["name"], f"{where}.name")
     if not _HOSTNAME.fullmatch(name) or name == "localhost":
         raise SpecError(
@@ -138,6 +141,7 @@ def _host(data: Any, number: int) -> Host:
         memory_mb=memory,
         ports=_ports(fields.get("publish", []), name),
         aliases=_aliases(fields.get("aliases", []), name),
+        packages=_packages(fields.get("packages", []), name),
     )
 
 
@@ -170,6 +174,15 @@ def _aliases(data: Any, name: str) -> tuple[str, ...]:
         if not isinstance(alias, str) or not _DOMAIN_NAME.fullmatch(alias) or alias == "localhost":
             raise SpecError(f"{name}: the alias {alias!r} is not a domain name; give one like hub.example.org.")
     return tuple(data)
+
+
+def _packages(data: Any, name: str) -> tuple[str, ...]:
+    if not isinstance(data, list):
+        raise SpecError(f"{name}: packages must be a list of names.")
+    for package in data:
+        if not isinstance(package, str) or not _PACKAGE.fullmatch(package):
+            raise SpecError(f"{name}: {package!r} is no name of a Debian package; give one like slapd.")
+    return tuple(sorted(data))
 
 
 def _mapping(data: Any, where: str, required: set[str], optional: set[str]) -> dict[str, Any]:

@@ -15,17 +15,19 @@ def _uml_release(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "uml_release", lambda: "6.1.0")
 
 
-def the_digest(os_name: str = "bookworm", hypervisor: str = "uml") -> str:
-    return image.digest(image.inputs(os_name, Hypervisor(hypervisor)))  # type: ignore[arg-type]
+def the_digest(os_name: str = "bookworm", hypervisor: str = "uml", *packages: str) -> str:
+    return image.digest(image.inputs(os_name, Hypervisor(hypervisor), packages))  # type: ignore[arg-type]
 
 
 def test_the_same_inputs_give_the_same_image() -> None:
     assert the_digest() == the_digest()
     assert the_digest(hypervisor="kvm") == the_digest(hypervisor="qemu")
+    assert the_digest("trixie", "uml", "slapd", "krb5-kdc") == the_digest("trixie", "uml", "krb5-kdc", "slapd")
 
 
 def test_each_input_changes_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     digests = [the_digest(), the_digest("trixie"), the_digest(hypervisor="qemu")]
+    digests.append(the_digest("bookworm", "uml", "slapd"))
     monkeypatch.setattr(image, "host_certificates", lambda: {"ca.crt": "a certificate"})
     digests.append(the_digest())
     monkeypatch.setattr(image, "uml_release", lambda: "6.1.1")

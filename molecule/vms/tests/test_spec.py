@@ -32,6 +32,8 @@ def a_host(**changes: Any) -> dict[str, Any]:
         ([a_host(publish=[80, 80])], "'80'", "once"),
         ([a_host(publish=[{"guest": 80, "hots": 8080}])], "'hots'", "guest, host"),
         ([a_host(aliases=["hub.example..org"])], "'hub.example..org'", "hub.example.org"),
+        ([a_host(packages="slapd")], "packages", "list"),
+        ([a_host(packages=["slapd", "--help"])], "'--help'", "slapd"),
         ([{"name": "hub"}], "'os'", "add it"),
         ([], "hosts", "1 to"),
     ],
