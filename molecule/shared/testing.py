@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -375,6 +376,13 @@ class Cell:
     outputs: list[dict[str, Any]] = field(default_factory=list)
 
 
+_SHELL = """
+import subprocess
+done = subprocess.run({command!r}, shell=True, capture_output=True, text=True)
+print(done.returncode, done.stdout + done.stderr)
+"""
+
+
 class Kernel:
     """A kernel of a session, through its WebSocket.
 
@@ -493,11 +501,25 @@ class Kernel:
         assert cell.status == "ok", cell.traceback or cell
         return cell.stdout.strip()
 
+    def shell(self, command: str) -> tuple[int, str]:
+        """Run a command in the kernel's process; return its exit status and what it printed."""
+        status, _space, out = self.output(_SHELL.format(command=command)).partition(" ")
+        return int(status), out
+
     def shutdown(self) -> None:
         """End the kernel, if it is still there."""
         self.disconnect()
         with contextlib.suppress(requests.RequestException):
             self.user.api(f"kernels/{self.identifier}", "DELETE", self.server)
+
+
+def ticket_of(user: Browserless) -> tuple[str, datetime]:
+    """Return what the hub's page says of a user's Kerberos ticket: its state, and when it ends."""
+    page = user.request("GET", "/hub/ticket")
+    assert page.status_code == 200
+    match = re.search(r'data-state="(\w+)"(?: data-expires="([^"]+)")?', page.text)
+    assert match, page.text
+    return match[1], datetime.fromisoformat(match[2]) if match[2] else datetime.min.replace(tzinfo=UTC)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from browsing import LAB_MS, Shoot, log_in, new_context
 from playwright.sync_api import Browser, Page, expect
-from testing import PEOPLE, Browserless, Service
+from testing import PEOPLE, Browserless, Service, new_kernel, ticket_of, wait_for
 
 Say = Callable[[str], str]
 
@@ -60,20 +60,27 @@ def renew(ticket: Page) -> None:
 def test_jupyterlab_says_that_the_ticket_ended_and_leads_to_a_new_one(
     expiring: tuple[Page, Browserless], campus: Any, say: Say, shoot: Shoot
 ) -> None:
-    page, _user = expiring
-    page.goto("/user/alice/lab?reset")
-    notice = page.locator(".Toastify__toast")
-    expect(notice).to_be_visible(timeout=LAB_MS)
-    shoot(page, "23-ticket-notice")
-    campus.check_output("campus-ctl ticket-life alice 10h 7d")
-    with page.context.expect_page() as opened:
-        notice.get_by_role("button").filter(has_text=say("Get a new ticket")).click()
-    ticket = opened.value
-    expect(ticket.locator("#password_input")).to_be_visible()
-    shoot(ticket, "24-ticket")
-    renew(ticket)
-    expect(ticket.locator("#ticket-state")).to_have_attribute("data-state", "valid")
-    shoot(ticket, "25-ticket-renewed")
-    ticket.close()
-    page.bring_to_front()
-    expect(notice).to_be_hidden(timeout=LAB_MS)
+    page, user = expiring
+    with new_kernel(user) as kernel:
+        kernel.run("kept = 'as it was'")
+        wait_for("the end of the ticket", lambda: ticket_of(user)[0] == "expired", 120, 2)
+        assert kernel.shell("klist -s")[0] != 0
+        page.goto("/user/alice/lab?reset")
+        notice = page.locator(".Toastify__toast")
+        expect(notice).to_be_visible(timeout=LAB_MS)
+        shoot(page, "23-ticket-notice")
+        campus.check_output("campus-ctl ticket-life alice 10h 7d")
+        with page.context.expect_page() as opened:
+            notice.get_by_role("button").filter(has_text=say("Get a new ticket")).click()
+        ticket = opened.value
+        expect(ticket.locator("#password_input")).to_be_visible()
+        shoot(ticket, "24-ticket")
+        renew(ticket)
+        expect(ticket.locator("#ticket-state")).to_have_attribute("data-state", "valid")
+        shoot(ticket, "25-ticket-renewed")
+        # The programs that run have the new one, and nothing of theirs is lost.
+        assert kernel.shell("klist -s")[0] == 0
+        assert kernel.output("print(kept)") == "as it was"
+        ticket.close()
+        page.bring_to_front()
+        expect(notice).to_be_hidden(timeout=LAB_MS)
