@@ -522,6 +522,13 @@ def ticket_of(user: Browserless) -> tuple[str, datetime]:
     return match[1], datetime.fromisoformat(match[2]) if match[2] else datetime.min.replace(tzinfo=UTC)
 
 
+def notices(user: Browserless) -> set[str]:
+    """Return what JupyterLab is told."""
+    answer = user.request("GET", f"{user.base()}jupyterhub-sessions/notices")
+    assert answer.status_code == 200, answer.text
+    return {notice["id"] for notice in answer.json()["notices"]}
+
+
 @contextlib.contextmanager
 def new_kernel(user: Browserless, server: str = "") -> Iterator[Kernel]:
     """Lend a kernel."""

@@ -123,8 +123,8 @@ def listener(line: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        `port`; `name` and `pid` of the first process that listens there, empty where `ss` names none: a kernel's own
-        service, or a process of another PID namespace.
+        `port`; `name` and `pid` of the first process that listens there, an empty text and None where `ss` names none:
+        a service of the kernel or a process of another PID namespace.
     """
     address = line.split()[3]
     process = re.search(r'users:\(\("(?P<name>[^"]*)",pid=(?P<pid>[0-9]+)', line)

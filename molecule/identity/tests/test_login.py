@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from testing import PEOPLE, Browserless, Service, new_kernel, person, ticket_of, wait_for
+from testing import PEOPLE, Browserless, Service, new_kernel, notices, person, ticket_of, wait_for
 
 Say = Callable[[str], str]
 
@@ -168,13 +168,6 @@ def renew(user: Browserless, password: str) -> Any:
     match = re.search(r'name="_xsrf" value="([^"]+)"', page.text)
     assert match
     return user.request("POST", "/hub/ticket", data={"password": password, "_xsrf": match[1]})
-
-
-def notices(user: Browserless) -> set[str]:
-    """Return what JupyterLab is told."""
-    answer = user.request("GET", f"{user.base()}jupyterhub-sessions/notices")
-    assert answer.status_code == 200, answer.text
-    return {notice["id"] for notice in answer.json()["notices"]}
 
 
 def test_kernel_has_a_ticket_and_uses_it(service: Service, alice: Browserless) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from browsing import LAB_MS, Shoot, log_in, new_context
 from playwright.sync_api import Browser, Page, expect
-from testing import PEOPLE, Browserless, Service, new_kernel, ticket_of, wait_for
+from testing import PEOPLE, Browserless, Service, new_kernel, notices, ticket_of, wait_for
 
 Say = Callable[[str], str]
 
@@ -65,6 +65,8 @@ def test_jupyterlab_says_that_the_ticket_ended_and_leads_to_a_new_one(
         kernel.run("kept = 'as it was'")
         wait_for("the end of the ticket", lambda: ticket_of(user)[0] == "expired", 120, 2)
         assert kernel.shell("klist -s")[0] != 0
+        # It says that the ticket has ended, no more that it is about to.
+        wait_for("the notice in JupyterLab", lambda: notices(user) == {"ticket-expired"}, 120, 5)
         page.goto("/user/alice/lab?reset")
         notice = page.locator(".Toastify__toast")
         expect(notice).to_be_visible(timeout=LAB_MS)
