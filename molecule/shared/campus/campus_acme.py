@@ -14,8 +14,9 @@ from campus_ctl import SERVICES, TLS, active, install_packages, run
 
 UNIT = """\
 [Service]
-# The server refuses nonces and delays validations at random, to exercise clients; the second only costs time here.
-Environment=PEBBLE_VA_NOSLEEP=1
+# The server refuses nonces and delays validations at random, to exercise clients. The second only costs time here, and
+# Debian 12's certbot, which tries a refused nonce once more, ends on the second refusal with an error of its own.
+Environment=PEBBLE_VA_NOSLEEP=1 PEBBLE_WFE_NONCEREJECT=0
 ExecStart=pebble -config /etc/pebble.json
 """
 

@@ -34,6 +34,10 @@ SERVICES["oidc"] = ["nginx", "lemonldap-ng-fastcgi-server"]
 SERVICES["database"] = ["postgresql"]
 SERVICES["acme"] = ["pebble"]
 SERVICES["dns"] = ["dnsmasq"]
+SERVICES["cvmfs"] = ["campus-cvmfs"]
+SERVICES["eos"] = ["xrootd@eos"]
+#: Ports of services that can be cut off.
+PORTS = {"cvmfs": 8000, "eos": 1094}
 EXPIRED_DAYS, EXPIRED = 18262, "2020-01-01"  # the same day for LDAP and Kerberos
 
 STATE = Path("/var/lib/campus")
@@ -441,6 +445,21 @@ def control(action: str, which: str) -> None:
         run("systemctl", "kill", f"--signal={'STOP' if action == 'freeze' else 'CONT'}", *SERVICES[which])
 
 
+def filter_rule(port: str) -> list[str]:
+    """Return iptables' rule for all packets to a service. User-Mode Linux has no nftables for IP."""
+    return ["INPUT", "-p", "tcp", "--dport", str(PORTS[port]), "-j", "DROP"]
+
+
+def cut(port: str) -> None:
+    """Drop all packets to a service, as a broken network does."""
+    run("iptables-legacy", "-I", *filter_rule(port))
+
+
+def mend(port: str) -> None:
+    """Let the packets through again."""
+    run("iptables-legacy", "-D", *filter_rule(port))
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="campus-ctl", description=__doc__)
@@ -450,7 +469,8 @@ def main() -> None:
         sub = commands.add_parser(name, help=function.__doc__.splitlines()[0])
         sub.set_defaults(function=function, **fixed)
         for argument in arguments:
-            sub.add_argument(argument, **({"choices": list(SERVICES)} if argument == "which" else {}))
+            choices = {"which": list(SERVICES), "port": list(PORTS)}.get(argument)
+            sub.add_argument(argument, choices=choices)
 
     command("setup", setup)
     command("password", password, "user", "new")
@@ -460,6 +480,8 @@ def main() -> None:
     command("ticket-life", ticket_life, "user", "life", "renewable")
     for action in ("freeze", "thaw", "stop", "start"):
         command(action, control, "which", action=action)
+    command("cut", cut, "port")
+    command("mend", mend, "port")
     options = vars(parser.parse_args())
     options.pop("function")(**options)
 
