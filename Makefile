@@ -20,19 +20,22 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 .PHONY: help
 help:
-	@echo 'make demo        boot a campus of VMs, install the service there, print URL and accounts'
+	@echo 'make demo        boot a campus of VMs, install the service there, print URL and accounts; CVMFS=real for sft.cern.ch'
 	@echo 'make demo-stop   remove the demo'
 	@echo 'make test        everything CI does'
 	@echo 'make lint        check style and types'
 	@echo 'make unit        offline and package tests'
 	@echo 'make scenario    tests in VMs; S=hub takes one scenario, OS=trixie one release'
 	@echo 'make bench       measure; writes build/bench.json'
+	@echo 'make pages       build what browsers are given from its sources in files/jupyter-xpra'
 	@echo 'make venv        only Ansible and the other tools, for a control node without VMs'
 	@echo 'make lock        compile the pinned versions anew from pyproject.toml'
 
 # -- what the control node needs --------------------------------------------------------------------------------------
 
-PACKAGES := python3 python3-venv openssh-client git chromium fonts-dejavu-core fonts-noto-core
+PACKAGES := python3 python3-venv openssh-client git chromium fonts-dejavu-core fonts-noto-core \
+    xpra python3-pil libjs-jquery xvfb xauth xterm openbox x11-utils x11-xserver-utils xkb-data iproute2 \
+    libxkbcommon0 gir1.2-gtk-3.0 python3-gi python3-pyqt5
 
 .PHONY: packages
 packages:
@@ -58,13 +61,25 @@ venv: $(VENV)/installed
 tools: packages
 	@$(MAKE) --no-print-directory venv
 
+# What browsers are given is committed as it was built: neither a control node nor a server has to build it.
+PAGES := files/jupyter-xpra
+
+$(PAGES)/node_modules/.package-lock.json: $(PAGES)/package-lock.json $(VENV)/installed
+	@cd $(PAGES) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
+.PHONY: pages
+pages: tools $(PAGES)/node_modules/.package-lock.json
+	@cd $(PAGES) && npm run --silent build
+
 # -- demo -------------------------------------------------------------------------------------------------------------
 
+# CVMFS=real takes CernVM's client and sft.cern.ch in place of what the campus offers.
 .PHONY: demo
 demo: tools
 	$(VMS) up --spec molecule/shared/demo_vms.json --state $(DEMO)
 	ansible-playbook -i inventories/demo molecule/shared/campus.yml
-	ansible-playbook -i inventories/demo site.yml
+	ansible-playbook -i inventories/demo site.yml $(if $(filter real,$(CVMFS)),-e @molecule/shared/vars/cvmfs_real.yml)
 	ansible-playbook -i inventories/demo molecule/shared/demo.yml
 	@$(PYTHON) molecule/shared/show_demo.py build/demo.json
 
@@ -80,28 +95,34 @@ test: lint unit
 	@$(MAKE) --no-print-directory scenario
 
 .PHONY: lint
-lint: tools
+lint: tools $(PAGES)/node_modules/.package-lock.json
 	ruff check .
 	ruff format --check .
 	mypy
 	yamllint --strict .
 	ansible-lint --offline
+	cd $(PAGES) && npm run --silent check
 
 .PHONY: unit
 unit: tools
 	pytest --numprocesses=auto --dist=loadfile
 
-# The releases side by side: each VM has one processor.
+# The releases side by side: each VM has one processor. What failed is said at the end, where it is looked for.
 .PHONY: scenario
 scenario: tools
-	@$(MAKE) --no-print-directory --jobs=2 $(patsubst %,scenario-$(S)-%,$(or $(OS),$(SYSTEMS)))
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going $(patsubst %,scenario-$(S)-%,$(or $(OS),$(SYSTEMS))) || { \
+	for os in $(or $(OS),$(SYSTEMS)); do \
+	    echo "-- $$os: what failed, from build/$(S)-$$os.log"; \
+	    sed 's/\x1b\[[0-9;]*m//g' build/$(S)-$$os.log | grep -E '^(E  |FAILED|ERROR|\[ERROR|fatal|failed)' | \
+	        cut -c -400 | tail -n 40 || echo nothing; \
+	done >&2; exit 1; }
 
 .PHONY: scenario-%
 scenario-$(S)-%:
-	@export OS=$* CYGNET_STATE=$(CURDIR)/build/vms/$(S)-$*; \
+	@export OS=$* CYGNET_STATE=$(CURDIR)/build/vms/$(S)-$* DISPLAYS=$(if $(filter bookworm,$*),xpra,sessions); \
 	export MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/build/molecule/$(S)-$*; \
 	mkdir -p $$MOLECULE_EPHEMERAL_DIRECTORY; \
-	molecule test -s $(S) 2>&1 | sed -u 's/^/[$(S) $*] /'
+	molecule test -s $(S) 2>&1 | tee $(CURDIR)/build/$(S)-$*.log | sed -u 's/^/[$(S) $*] /'
 
 # -- measuring ---------------------------------------------------------------------------------------------------------
 
@@ -120,4 +141,8 @@ lock: tools
 	    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	        --no-emit-package rfc3987-syntax --no-emit-package lark \
 	        --group pyproject.toml:$$group --output-file files/requirements/$$group.txt $(LOCK); done
-	cd roles/chp/files && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
+	for group in LCG_106 LCG_107; do \
+	    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	        --group pyproject.toml:$$group --output-file molecule/shared/campus/views/$$group.txt $(LOCK); done
+	for directory in roles/chp/files $(PAGES); do \
+	    (cd $$directory && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund); done

@@ -20,7 +20,9 @@ from typing import NoReturn
 import aiohttp
 import yaml
 
+import homes
 import logins
+import stacks
 from browser import Browser, BrowserError
 from rows import Row, to_json, to_markdown, to_text
 from vm import CAMPUS, HOST, LOGS, REPOSITORY, Vm, VmError, changed_tasks, vm
@@ -45,11 +47,12 @@ def say(text: str) -> None:
 
 @dataclass
 class Side:
-    """One of the two installations that are compared, and what its runs gave."""
+    """One of the sessions that are compared, and what its runs gave; `options` are those of its start."""
 
     name: str
     browser: Browser
     unit: str
+    options: dict[str, str] = field(default_factory=dict)
     spawn_s: list[float] = field(default_factory=list)
     idle_mib: list[float] = field(default_factory=list)
 
@@ -94,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
         ("spawn", 5, "starts of a session, ours and the baseline's in turn"),
         ("memory", 3, "starts after which the idle session's memory is measured"),
         ("login", 5, "logins, each warm and cold, and bursts of them"),
+        ("kernel", 5, "starts of a kernel from CVMFS, each warm and cold"),
+        ("home", 3, "copies into a home on EOS and back, of a large file and of many small ones"),
     ):
         parser.add_argument(f"--{name}-runs", type=int, default=runs, help=f"{text} (default: {runs})")
     return parser
@@ -116,13 +121,16 @@ def measure(machine: Vm, options: argparse.Namespace) -> list[Row]:
     say("Installing the baselines: JupyterHub and JupyterLab with pip, plain SystemdSpawner, and pamtester …")
     machine.play("molecule/bench/plain.yml", "plain")
     try:
-        ours, plain = asyncio.run(sessions(machine, options.spawn_runs, options.memory_runs))
+        ours, local, plain = asyncio.run(sessions(machine, options.spawn_runs, options.memory_runs))
         rows += asyncio.run(log_in(machine, options.login_runs))
     except (BrowserError, aiohttp.ClientError, TimeoutError) as error:
         journal = machine.save_journal()
         raise VmError(f"{str(error) or repr(error)} The VM's journal is in {journal}.") from error
+    rows += start_kernels(machine, options.kernel_runs)
+    rows += copy(machine, options.home_runs)
     rows[2:2] = [
-        Row("spawn_ready", "s", tuple(ours.spawn_s), tuple(plain.spawn_s)),
+        Row("spawn_ready", "s", tuple(local.spawn_s), tuple(plain.spawn_s)),
+        Row("spawn_ready_eos", "s", tuple(ours.spawn_s), tuple(local.spawn_s)),
         Row("idle_memory", "MiB", tuple(ours.idle_mib), tuple(plain.idle_mib)),
     ]
     return [row for row in rows if row.values]
@@ -162,20 +170,22 @@ def deploy_again(machine: Vm) -> float:
     return seconds
 
 
-async def sessions(machine: Vm, spawn_runs: int, memory_runs: int) -> tuple[Side, Side]:
-    """Start, weigh and stop sessions of ours and of the baseline in turn, so that noise hits both alike."""
+async def sessions(machine: Vm, spawn_runs: int, memory_runs: int) -> tuple[Side, Side, Side]:
+    """Start, weigh and stop sessions in turn, so that noise hits all alike: ours on EOS and at home, the baseline's."""
     url, certificate = _ours(machine)
     ours = Browser(url, USER, certificate)
     plain = Browser(f"http://127.0.0.1:{machine.port(PLAIN_PORT)}", USER)
     sides = (
         Side("ours", ours, f"jupyter-{USER}.service"),
+        # A home on the local disk, for those whose EOS is away.
+        Side("ours with a local home", ours, f"jupyter-{USER}.service", {"opt-home": "temporary"}),
         Side("baseline", plain, f"jupyter-{USER}-singleuser.service"),
     )
     async with AsyncExitStack() as stack:
-        for side in sides:
-            await stack.enter_async_context(side.browser)
-            await side.browser.log_in(_password())
-            await side.browser.stop()
+        for browser in (ours, plain):
+            await stack.enter_async_context(browser)
+            await browser.log_in(_password())
+            await browser.stop()
         for run in range(max(spawn_runs, memory_runs)):
             for side in sides:
                 await _session(machine, side, with_start=run < spawn_runs, with_memory=run < memory_runs)
@@ -183,7 +193,7 @@ async def sessions(machine: Vm, spawn_runs: int, memory_runs: int) -> tuple[Side
 
 
 async def _session(machine: Vm, side: Side, with_start: bool, with_memory: bool) -> None:
-    seconds = await side.browser.start()
+    seconds = await side.browser.start(side.options)
     if with_start:
         side.spawn_s.append(seconds)
         say(f"spawn_ready, {side.name}: {seconds:.2f} s")
@@ -206,6 +216,32 @@ async def log_in(machine: Vm, runs: int) -> list[Row]:
         found = await logins.measure(machine, *_ours(machine), accounts, runs, cold=cold)
         rows.append(Row(name, "s", tuple(found.hub_s), tuple(found.pam_s)))
         say(f"{name}: {', '.join(f'{seconds:.2f}' for seconds in found.hub_s)} s")
+    return rows
+
+
+def start_kernels(machine: Vm, runs: int) -> list[Row]:
+    """Start the kernel of a view from CVMFS and from the local disk."""
+    rows = []
+    for name, cold in (("kernel_start_cvmfs", False), ("kernel_start_cvmfs_cold", True)):
+        found = stacks.measure(machine, runs, cold=cold)
+        rows.append(Row(name, "s", tuple(found.cvmfs_s), tuple(found.local_s)))
+        say(f"{name}: {', '.join(f'{seconds:.2f}' for seconds in found.cvmfs_s)} s")
+    return rows
+
+
+def copy(machine: Vm, runs: int) -> list[Row]:
+    """Copy a large file and many small ones into a home on EOS and back."""
+    rows = []
+    for name, files, size in (
+        ("home", 1, homes.LARGE_MB * 2**20),
+        ("home_small", homes.SMALL_FILES, homes.SMALL_BYTES),
+    ):
+        found = homes.measure(machine, runs, files=files, size=size)
+        rows += [
+            Row(f"{name}_write", "s", tuple(found.write_s), tuple(found.write_xrdcp_s)),
+            Row(f"{name}_read", "s", tuple(found.read_s), tuple(found.read_xrdcp_s)),
+        ]
+        say(f"{name}: {', '.join(f'{a:.1f} and {b:.1f}' for a, b in zip(found.write_s, found.read_s, strict=True))} s")
     return rows
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import ssl
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -91,8 +92,8 @@ class Browser:
             if answer.status != 302:
                 raise BrowserError(f"{self._url} refuses {self.user}: status {answer.status}.")
 
-    async def start(self) -> float:
-        """Start the user's session and return the seconds until JupyterLab's page was there.
+    async def start(self, options: Mapping[str, str]) -> float:
+        """Start the user's session with these options and return the seconds until JupyterLab's page was there.
 
         Goes the way of a browser: the start, the events of the waiting page, JupyterLab through the hub's login. So
         no question that only the measurement asks keeps the hub busy.
@@ -103,7 +104,7 @@ class Browser:
             The session did not start.
         """
         begin = time.monotonic()
-        async with self._session.get(self._url / "hub/spawn") as answer:
+        async with self._session.get((self._url / "hub/spawn").with_query(options)) as answer:
             await answer.read()
             if answer.status != 200:
                 raise BrowserError(f"{answer.url} answers {answer.status}.")

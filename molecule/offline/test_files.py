@@ -115,3 +115,20 @@ def test_bad_input(tmp_path: Path, wrong: dict[str, str], said: str) -> None:
 def test_directory_that_is_missing_is_named(tmp_path: Path) -> None:
     answer = run({"path": tmp_path / "no/file", "content": ""})
     assert answer["failed"] and str(tmp_path / "no/file") in answer["msg"]
+
+
+def test_what_is_not_listed_is_removed(tmp_path: Path) -> None:
+    wanted = [
+        {"path": tmp_path / "kernels", "state": "directory", "only": True},
+        {"path": tmp_path / "kernels/new", "state": "directory"},
+        {"path": tmp_path / "kernels/new/kernel.json", "content": "{}"},
+    ]
+    for old in ("old", "new"):
+        (tmp_path / "kernels" / old).mkdir(parents=True)
+        (tmp_path / "kernels" / old / "more").touch()
+    assert run(*wanted, check=True)["changed"] and (tmp_path / "kernels/old/more").exists()
+    assert str(tmp_path / "kernels/old") in run(*wanted)["paths"]
+    assert [path.name for path in (tmp_path / "kernels").iterdir()] == ["new"]
+    # Below a directory that is listed, all stays.
+    assert (tmp_path / "kernels/new/more").exists()
+    assert not run(*wanted)["changed"]

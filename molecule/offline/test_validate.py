@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from inputs import keytab_principals, listener, misspelled_inputs
+from inputs import keytab_principals, listener, misspelled_inputs, sss_keytab_problems
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 1}
@@ -107,6 +107,12 @@ def test_number_of_hubs(tmp_path: Path, hubs: int) -> None:
 def test_variables(tmp_path: Path, variables: dict[str, Any], found: str) -> None:
     out = run(tmp_path, variables)
     assert found in out
+    assert "UNREACHABLE" not in out
+
+
+def test_sessions(tmp_path: Path) -> None:
+    out = run(tmp_path, {"jupyterhub_kinds": ["lab", "desktop"]})
+    assert "jupyterhub_kinds has desktop, but the hub's machine is not in the group xpra" in out
     assert "UNREACHABLE" not in out
 
 
@@ -227,6 +233,27 @@ def test_directory_without_an_account_to_ask_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ({"cvmfs_http_proxy": "DIRECT"}, "missing required arguments: cvmfs_repositories"),
+        ({"cvmfs_repositories": ["sft.cern.ch"]}, "missing required arguments: cvmfs_http_proxy"),
+        ({"cvmfs_repositories": ["sft.cern.ch"], "cvmfs_http_proxy": "squid"}, "cvmfs_http_proxy has 'squid'"),
+        ({"cvmfs_quota_gb": 20}, "cvmfs_quota_gb is not an input of any role; did you mean cvmfs_quota_mb?"),
+        ({"cvmfs_domains": [{"name": "example.org", "server": "http://example.org"}]}, "cvmfs_domains"),
+    ],
+)
+def test_cvmfs(tmp_path: Path, variables: dict[str, Any], found: str) -> None:
+    out = run(tmp_path, variables, groups=["cvmfs"])
+    assert found in out
+    assert "UNREACHABLE" not in out
+
+
+def test_good_cvmfs_gets_as_far_as_the_machines(tmp_path: Path) -> None:
+    variables = {"cvmfs_repositories": ["sft.cern.ch"], "cvmfs_http_proxy": "http://squid.example.org:3128;DIRECT"}
+    assert "UNREACHABLE" in run(tmp_path, variables, groups=["cvmfs"])
+
+
+@pytest.mark.parametrize(
     ("file", "found"),
     [
         ("text", "is no keytab (it does not begin with 0x0502)"),
@@ -283,3 +310,55 @@ def test_names_that_are_no_mistake(name: str) -> None:
 def test_names_that_are_a_mistake(name: str) -> None:
     (sentence,) = misspelled_inputs([name], SPECS)
     assert sentence.startswith(f"{name} is not an input")
+
+
+EOS = {"eos_server": "eos.example.org"}
+
+
+def sss_keytab(path: Path, user: str = "anybody", mode: int = 0o600) -> str:
+    """Write a keytab as xrdsssadmin does; return its path."""
+    path.write_text(f"0 u:{user} g:usrgroup n:machines N:7711687314103074817 c:1 e:0 f:0 k:{'0a' * 32}\n")
+    path.chmod(mode)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ({"eos_server": "root://eos.example.org:1094"}, "which is no host name"),
+        ({"eos_port": 70000}, "give a port from 1 to 65535"),
+        ({"eos_mounts": {}}, "eos_mounts is empty"),
+        ({"eos_mounts": {"user": "root://eos.example.org//eos/user"}}, "which is no path on the server"),
+        ({"eos_mounts": {"us er": "/eos/user"}}, "eos_mounts has the name 'us er'"),
+        ({"eos_keytab": ""}, "eos_keytab is empty"),
+        ({"eos_keytab": "/no/such.keytab"}, "'/no/such.keytab', which is not a file on the control node"),
+        ({"eos_client": "eosxd"}, "not for Debian"),
+        (
+            {"eos_client": "eosxd", "eos_apt_repository": "https://example.org"},
+            "needs eos_apt_components and eos_apt_key",
+        ),
+        ({"eos_client": "xrootdfs"}, "value of eos_client must be one of: xrootd, eosxd"),
+        ({"eos_servers": ["a"]}, "eos_servers is not an input of any role; did you mean eos_server?"),
+    ],
+)
+def test_eos(tmp_path: Path, variables: dict[str, Any], found: str) -> None:
+    out = run(tmp_path, EOS | {"eos_keytab": sss_keytab(tmp_path / "good")} | variables, groups=["eos"])
+    assert found in out
+    assert "UNREACHABLE" not in out
+
+
+def test_keytab_of_eos(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no keytab")
+    (tmp_path / "text").chmod(0o600)
+    for path, found in (
+        (sss_keytab(tmp_path / "open", mode=0o644), "has the mode 0644: others can read the secret"),
+        (str(tmp_path / "text"), "is no keytab of sss"),
+        (sss_keytab(tmp_path / "somebody", "somebody"), "has no key of anybody"),
+    ):
+        assert [found in sentence for sentence in sss_keytab_problems("eos_keytab", path, anybody=True)] == [True]
+    assert sss_keytab_problems("eos_admin_keytab", str(tmp_path / "somebody"), anybody=False) == []
+
+
+def test_good_eos_gets_as_far_as_the_machines(tmp_path: Path) -> None:
+    keytab = sss_keytab(tmp_path / "good")
+    assert "UNREACHABLE" in run(tmp_path, EOS | {"eos_keytab": keytab, "eos_admin_keytab": keytab}, groups=["eos"])

@@ -25,6 +25,7 @@ import testinfra  # type: ignore[import-untyped]
 import tornado.httpclient
 import tornado.websocket
 import yaml
+from molecule.interpolation import Interpolator, TemplateWithDefaults
 
 PROJECT = Path(__file__).parents[2]
 ACCOUNTS: dict[str, dict[str, Any]] = {
@@ -37,7 +38,7 @@ PEOPLE: dict[str, dict[str, Any]] = {
     for person in yaml.safe_load((Path(__file__).parent / "campus/people.yml").read_text())["people"]
 }
 #: Units whose journals explain a failed test; jupyter-* are the sessions.
-UNITS = ("jupyterhub.service", "chp.service", "nginx.service", "jupyter-*.service")
+UNITS = ("jupyterhub.service", "chp.service", "nginx.service", "jupyter-*.service", "autofs.service")
 # A VM without virtualisation hardware starts a session in 5 to 15 s, and slower while a second one starts.
 SESSION_SECONDS = 240.0
 CELL_SECONDS = 120.0
@@ -114,12 +115,31 @@ def journals(host: Any, lines: int = 40) -> str:
     return str(host.run("; ".join(commands)).stdout)
 
 
+def machine_groups(name: str) -> dict[str, list[str]]:
+    """Return the groups of each machine, as Molecule has them.
+
+    Parameters
+    ----------
+    name
+        Of the VMs: that of the scenario, a hyphen, and the system.
+    """
+    scenario = PROJECT / "molecule" / name.rpartition("-")[0] / "molecule.yml"
+    own, shared = (
+        yaml.safe_load(Interpolator(TemplateWithDefaults, os.environ).interpolate(path.read_text())) or {}
+        for path in (scenario, PROJECT / ".config/molecule/config.yml")
+    )
+    return {platform["name"]: platform["groups"] for platform in own.get("platforms", shared["platforms"])}
+
+
 def write_inventory(vms: Vms, directory: Path) -> Path:
     """Write an inventory of the scenario's VMs, with the groups and variables it was deployed with; return its path."""
-    hub = {"children": {"hub": {}}}
-    children: dict[str, Any] = {"hub": {"hosts": {"hub.example.org": {"ansible_host": "hub"}}}, "jupyterlab": hub}
-    if "campus" in vms.summary["hosts"]:
-        children |= {"sssd": hub, "campus": {"hosts": {"campus.example.org": {"ansible_host": "campus"}}}}
+    children: dict[str, Any] = {}
+    for machine, groups in machine_groups(vms.name).items():
+        own = PROJECT / "molecule" / vms.name.rpartition("-")[0] / "host_vars" / f"{machine}.yml"
+        variables = yaml.safe_load(own.read_text()) if own.exists() else {}
+        for group in groups:
+            hosts = children.setdefault(group, {"hosts": {}})["hosts"]
+            hosts[f"{machine}.example.org"] = {"ansible_host": machine, **variables}
     inventory = {"all": {"vars": {"ansible_ssh_common_args": f"-F {vms.ssh_config}"}, "children": children}}
     (directory / "hosts.yml").write_text(yaml.safe_dump(inventory))
     (directory / "group_vars").symlink_to(PROJECT / "inventories/demo/group_vars")
@@ -144,6 +164,33 @@ def run_playbook(inventory: Path, playbook: str, variables: dict[str, Any], *opt
         check=False,
     )
     return process.returncode, process.stdout + process.stderr
+
+
+#: What undoes what `campus-ctl` does to a server.
+UNDONE_BY = {"stop": "start", "freeze": "thaw", "cut": "mend"}
+
+
+@contextlib.contextmanager
+def taken_away(campus: Any, how: str, which: str) -> Iterator[None]:
+    """Take servers of the university away for a while."""
+    campus.check_output(f"campus-ctl {how} {which}")
+    try:
+        yield
+    finally:
+        campus.check_output(f"campus-ctl {UNDONE_BY[how]} {which}")
+
+
+def reboot(vms: Vms, host: Any) -> None:
+    """Boot a machine anew, and wait until it is there."""
+    boot = host.check_output("cat /proc/sys/kernel/random/boot_id")
+    # Later, and by systemd, so that the command itself ends as it should.
+    host.check_output("systemd-run --on-active=1 systemctl reboot")
+
+    def rebooted() -> bool:
+        vms.disconnect()
+        return bool(host.check_output("cat /proc/sys/kernel/random/boot_id") != boot)
+
+    wait_for("the machine's new boot", rebooted, 300)
 
 
 class Service:
@@ -319,9 +366,9 @@ class Browserless:
         """Ask a session's own API."""
         return self.request(method, f"{self.base(server)}api/{path}", allow_redirects=False, **kwargs)
 
-    def kernel(self, server: str = "") -> Kernel:
+    def kernel(self, server: str = "", name: str = "python3") -> Kernel:
         """Start a kernel and connect to it."""
-        answer = self.api("kernels", "POST", server, json={"name": "python3"})
+        answer = self.api("kernels", "POST", server, json={"name": name})
         assert answer.status_code == 201, f"No kernel: {answer.status_code} {answer.text}"
         return Kernel(self, answer.json()["id"], server)
 
@@ -365,6 +412,53 @@ class WebSocketRefusedError(Exception):
         self.status = status
 
 
+async def _open_websocket(
+    user: Browserless, path: str, subprotocols: list[str] | None = None
+) -> tornado.websocket.WebSocketClientConnection:
+    """Open a WebSocket as a page of the user's would.
+
+    Raises
+    ------
+    WebSocketRefusedError
+        The session, or the hub in front of it, refused.
+    """
+    prepared = user.http.prepare_request(requests.Request("GET", user.url(path)))
+    request = tornado.httpclient.HTTPRequest(
+        user.url(path).replace("https:", "wss:", 1),
+        # What Chromium says of itself when a page opens a WebSocket.
+        headers={
+            "Cookie": str(prepared.headers.get("Cookie") or ""),
+            "Origin": user.service.url,
+            "User-Agent": str(prepared.headers["User-Agent"]),
+            "Sec-Fetch-Mode": "websocket",
+            "Sec-Fetch-Site": "same-origin",
+        },
+        ca_certs=str(user.service.ca_file),
+        follow_redirects=False,
+        connect_timeout=30,
+        # Jupyter's server answers when a kernel has, for which it waits 60 s.
+        request_timeout=90,
+    )
+    try:
+        return await tornado.websocket.websocket_connect(request, subprotocols=subprotocols)
+    except tornado.httpclient.HTTPClientError as error:
+        raise WebSocketRefusedError(error.code) from error
+
+
+def websocket_status(user: Browserless, path: str, subprotocols: list[str] | None = None) -> int:
+    """Open a WebSocket and close it again; return the HTTP status, which is 101 when it was opened."""
+
+    async def status() -> int:
+        try:
+            socket = await _open_websocket(user, path, subprotocols)
+        except WebSocketRefusedError as error:
+            return error.status
+        socket.close()
+        return 101
+
+    return _LOOP.run(status(), 60)
+
+
 @dataclass
 class Cell:
     """What a cell left behind: output streams, and how it ended (`ok`, `error`, or `restarted` with its kernel)."""
@@ -406,28 +500,7 @@ class Kernel:
         self._socket: tornado.websocket.WebSocketClientConnection | None = None
 
     async def _connect(self) -> tornado.websocket.WebSocketClientConnection:
-        path = f"{self.base}api/kernels/{self.identifier}/channels"
-        url = self.user.url(path).replace("https:", "wss:", 1)
-        prepared = self.user.http.prepare_request(requests.Request("GET", self.user.url(path)))
-        request = tornado.httpclient.HTTPRequest(
-            url,
-            # What Chromium says of itself when a page opens a WebSocket.
-            headers={
-                "Cookie": str(prepared.headers.get("Cookie") or ""),
-                "Origin": self.user.service.url,
-                "User-Agent": str(prepared.headers["User-Agent"]),
-                "Sec-Fetch-Mode": "websocket",
-                "Sec-Fetch-Site": "same-origin",
-            },
-            ca_certs=str(self.user.service.ca_file),
-            follow_redirects=False,
-            connect_timeout=30,
-            request_timeout=30,
-        )
-        try:
-            return await tornado.websocket.websocket_connect(request)
-        except tornado.httpclient.HTTPClientError as error:
-            raise WebSocketRefusedError(error.code) from error
+        return await _open_websocket(self.user, f"{self.base}api/kernels/{self.identifier}/channels")
 
     def connect(self) -> None:
         """Open the WebSocket, a new one if there was one.
@@ -438,7 +511,7 @@ class Kernel:
             The session, or the hub in front of it, refused.
         """
         self.disconnect()
-        self._socket = _LOOP.run(self._connect(), 60)
+        self._socket = _LOOP.run(self._connect(), 100)
 
     def disconnect(self) -> None:
         """Close the WebSocket; the kernel goes on."""
@@ -530,9 +603,9 @@ def notices(user: Browserless) -> set[str]:
 
 
 @contextlib.contextmanager
-def new_kernel(user: Browserless, server: str = "") -> Iterator[Kernel]:
+def new_kernel(user: Browserless, server: str = "", name: str = "python3") -> Iterator[Kernel]:
     """Lend a kernel."""
-    kernel = user.kernel(server)
+    kernel = user.kernel(server, name)
     try:
         yield kernel
     finally:

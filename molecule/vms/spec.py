@@ -14,6 +14,7 @@ PREFIX = 24
 # Our own end of the bridge, then the two addresses libslirp answers on.
 BRIDGE, GATEWAY, NAMESERVER = (f"{NETWORK}.{number}" for number in (1, 2, 3))
 _FIRST_HOST = 11
+_PROJECT = Path(__file__).parents[2]
 MAX_HOSTS = 200
 
 MIN_MEMORY_MB = 256
@@ -177,8 +178,11 @@ def _aliases(data: Any, name: str) -> tuple[str, ...]:
 
 
 def _packages(data: Any, name: str) -> tuple[str, ...]:
+    # A file of the project serves several specs that share an image.
+    if isinstance(data, str) and (_PROJECT / data).is_file():
+        data = (_PROJECT / data).read_text().split()
     if not isinstance(data, list):
-        raise SpecError(f"{name}: packages must be a list of names.")
+        raise SpecError(f"{name}: packages must be a list of names, or the path of a file of them in the project.")
     for package in data:
         if not isinstance(package, str) or not _PACKAGE.fullmatch(package):
             raise SpecError(f"{name}: {package!r} is no name of a Debian package; give one like slapd.")

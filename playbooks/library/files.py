@@ -40,6 +40,7 @@ options:
       owner: {description: Name of the owner., type: str, default: root}
       group: {description: Name of the group., type: str, default: root}
       keep: {description: Whether the content of a file that exists stays., type: bool, default: false}
+      only: {description: Whether everything else in a directory is removed., type: bool, default: false}
       validate: {description: Command that checks a new content; it finds the file in place of C(%s)., type: str}
 author: Cygnet
 """
@@ -191,6 +192,21 @@ class Item:
         os.chmod(self.path, self.mode)
 
 
+def left_over(items: list[Item]) -> list[Item]:
+    """List for removal what is in the directories that are to have nothing but what is listed."""
+    listed = {item.path for item in items if item.wanted["state"] != "absent"}
+    found = []
+    for item in items:
+        if item.wanted["only"] and os.path.isdir(item.path):
+            there = [os.path.join(item.path, name) for name in sorted(os.listdir(item.path))]
+            found += [
+                Item.of({**item.wanted, "path": path, "state": "absent", "only": False})
+                for path in there
+                if path not in listed
+            ]
+    return found
+
+
 def main() -> None:
     """Run as Ansible's module."""
     text = {"type": "str"}
@@ -203,6 +219,7 @@ def main() -> None:
         "owner": {**text, "default": "root"},
         "group": {**text, "default": "root"},
         "keep": {"type": "bool", "default": False},
+        "only": {"type": "bool", "default": False},
         "validate": text,
     }
     module = AnsibleModule(
@@ -211,6 +228,7 @@ def main() -> None:
     )
     try:
         items = [Item.of(wanted) for wanted in module.params["files"]]
+        items += left_over(items)
     except ValueError as error:
         module.fail_json(msg=str(error))
     changing = [item for item in items if item.changes]

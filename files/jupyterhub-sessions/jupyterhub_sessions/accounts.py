@@ -24,6 +24,7 @@ from tornado.web import HTTPError
 from traitlets import Bool, Float, Integer, Unicode, default
 
 from . import pam
+from .extend_page import ExtendHandler
 from .i18n import gettext as _
 from .i18n import ngettext
 from .pam import Code
@@ -410,8 +411,8 @@ class AccountsAuthenticator(PAMAuthenticator):
         return None
 
     def get_handlers(self, app: Any) -> list[Any]:
-        """Add the page of the ticket, where there is one."""
-        handlers: list[Any] = super().get_handlers(app)
+        """Add what extends sessions, and the page of the ticket where there is one."""
+        handlers: list[Any] = [*super().get_handlers(app), (r"/extend", ExtendHandler)]
         return [*handlers, (r"/ticket", TicketHandler, {"accounts": self})] if self.kerberos else handlers
 
     def remember(self, name: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
+from babel.numbers import format_decimal
 from babel.support import Translations
 
 DOMAIN = "jupyterhub_sessions"
@@ -21,6 +22,7 @@ LOCALE_DIR = Path(__file__).parent / "locale"
 LANGUAGES = ("en", "ru")
 
 _active: stdlib_gettext.NullTranslations = stdlib_gettext.NullTranslations()
+_language = "en"
 
 
 @functools.cache
@@ -54,8 +56,8 @@ def set_language(language: str) -> None:
     ValueError
         If the language is not one of `LANGUAGES`.
     """
-    global _active
-    _active = catalog(language)
+    global _active, _language
+    _active, _language = catalog(language), language
 
 
 def gettext(message: str) -> str:
@@ -66,6 +68,11 @@ def gettext(message: str) -> str:
 def ngettext(singular: str, plural: str, n: int) -> str:
     """Return the form of the message that the active language uses with the number `n`."""
     return _active.ngettext(singular, plural, n)
+
+
+def decimal(number: float) -> str:
+    """Write a number as people do in the active language, with what matters of its fraction."""
+    return str(format_decimal(round(number, 2), locale=_language))
 
 
 def N_(message: str) -> str:

@@ -28,6 +28,7 @@ from .accounts import (
     check_account,
     directory_offline,
 )
+from .extend_page import ExtendHandler
 from .i18n import gettext as _
 from .ticket_page import TicketHandler
 
@@ -121,8 +122,8 @@ class OidcAuthenticator(GenericOAuthenticator):
         return found
 
     def get_handlers(self, app: Any) -> list[Any]:
-        """Add the page of the Kerberos ticket, which single sign-on does not give, where there is one."""
-        handlers: list[Any] = super().get_handlers(app)
+        """Add what extends sessions, and the page of the Kerberos ticket, which single sign-on does not give."""
+        handlers: list[Any] = [*super().get_handlers(app), (r"/extend", ExtendHandler)]
         return (
             [*handlers, (r"/ticket", TicketHandler, {"accounts": self.accounts})]
             if self.accounts.kerberos

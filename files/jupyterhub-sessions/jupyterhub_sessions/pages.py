@@ -1,17 +1,24 @@
 """Give the hub our pages: templates, logo, language."""
 
+import contextvars
 import dataclasses
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
 from jinja2.ext import InternationalizationExtension
 from jupyterhub.spawner import SpawnException
+from jupyterhub.utils import url_escape_path, url_path_join
+from tornado.httputil import url_concat
 from tornado.web import HTTPError
 from traitlets.config import Config
 
-from jupyterhub_sessions import i18n, upstream
+from jupyterhub_sessions import announcements, i18n, upstream
+from jupyterhub_sessions.choices import KINDS, gib
+from jupyterhub_sessions.homes import TEMPORARY_HOME
+from jupyterhub_sessions.i18n import decimal
 from jupyterhub_sessions.i18n import gettext as _
 
 PACKAGE = Path(__file__).parent
@@ -20,18 +27,33 @@ DEFAULT_LOGO = PACKAGE / "static" / "cygnet.svg"
 
 
 @dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a request asked for: a session with options, by a form or an address."""
+
+    spawner: Any
+    options: Mapping[str, Any]
+
+
+#: Of the request that is being answered. The hub shows the form again after a refusal, and tells neither the page nor
+#: the spawner what was refused or, for a session with a name, which session it was.
+asked: contextvars.ContextVar[Asked | None] = contextvars.ContextVar("asked", default=None)
+
+
+@dataclasses.dataclass(frozen=True)
 class Failure:
     """Why a session could not be started, for a student to read.
 
     `html` is set by the spawner and trusted, as upstream trusts it; `message` and `log` are escaped by the template.
+    `temporary_home_url` starts the session with a temporary home; empty where that would not help.
     """
 
     message: str
     html: str = ""
     log: str = ""
+    temporary_home_url: str = ""
 
 
-def describe_failure(exception: BaseException | None, spawner: object = None) -> Failure:
+def describe_failure(exception: BaseException | None, spawner: Any = None) -> Failure:
     """Say why a start failed.
 
     Only texts meant for people are shown: `jupyterhub_message` or `jupyterhub_html_message` of the exception, a
@@ -43,7 +65,7 @@ def describe_failure(exception: BaseException | None, spawner: object = None) ->
         What `Spawner.start` raised.
     spawner
         The spawner, or None. The last lines of the session's log are its attribute `log_tail`, or the exception's:
-        a string or a list of lines.
+        a string or a list of lines. Its attribute `offers_temporary_home` tells whether one would help.
     """
     html = getattr(exception, "jupyterhub_html_message", "") or getattr(exception, "message_html", "")
     message = getattr(exception, "jupyterhub_message", "")
@@ -58,7 +80,31 @@ def describe_failure(exception: BaseException | None, spawner: object = None) ->
     log = getattr(exception, "log_tail", "") or getattr(spawner, "log_tail", "") or ""
     if not isinstance(log, str):
         log = "\n".join(log)
-    return Failure(message=message, html=html or "", log=log.strip())
+    url = ""
+    if getattr(spawner, "offers_temporary_home", False):
+        path = url_path_join(spawner.hub.base_url, "spawn", spawner.user.escaped_name, url_escape_path(spawner.name))
+        options = {**spawner.user_options, "home": TEMPORARY_HOME}
+        url = url_concat(path, {f"opt-{name}": value for name, value in options.items()})
+    return Failure(message=message, html=html or "", log=log.strip(), temporary_home_url=url)
+
+
+def asked_failure() -> Failure | None:
+    """Return why the start failed that this request asked for, None where it did not."""
+    request = asked.get()
+    if request is None or not request.spawner._failed:
+        return None
+    return describe_failure(request.spawner._spawn_future.exception(), request.spawner)
+
+
+async def memory_in_use(spawner: Any) -> str:
+    """Return for people how much memory a session uses; empty where it is not known."""
+    used = await spawner.memory_in_use() if hasattr(spawner, "memory_in_use") else None
+    return "" if used is None else gib(used)
+
+
+def moment(seconds: float) -> str:
+    """Write seconds since the epoch as the pages' scripts read them."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def latest_failure(user: Any) -> Failure | None:
@@ -87,8 +133,15 @@ class PagesExtension(InternationalizationExtension):
         install.install_gettext_callables(i18n.gettext, i18n.ngettext, newstyle=True)
         environment.filters["upstream"] = upstream.translate
         environment.globals["script_sentences"] = upstream.script_sentences
+        environment.globals["announcement_text"] = announcements.announcement
+        environment.globals["asked_failure"] = asked_failure
         environment.globals["describe_failure"] = describe_failure
+        environment.globals["gib"] = gib
+        environment.globals["decimal"] = decimal
+        environment.globals["kinds"] = KINDS
         environment.globals["latest_failure"] = latest_failure
+        environment.globals["memory_in_use"] = memory_in_use
+        environment.globals["moment"] = moment
 
 
 def support_link(contact: str) -> Mapping[str, str]:

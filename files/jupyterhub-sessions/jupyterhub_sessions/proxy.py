@@ -28,6 +28,17 @@ class StandingProxy(ConfigurableHTTPProxy):
         super().__init__(**kwargs)
         self._watch = asyncio.ensure_future(self._watch_routes())
 
+    async def get_all_routes(self) -> dict[str, Any]:
+        """Return the routes without what the proxy knows of activity.
+
+        To the proxy an open page is activity, whether anybody looks at it or not. The sessions themselves report what
+        their users do.
+        """
+        routes: dict[str, Any] = await super().get_all_routes()
+        for route in routes.values():
+            route["data"].pop("last_activity", None)
+        return routes
+
     async def _watch_routes(self) -> None:
         known = False
         while True:

@@ -1,17 +1,16 @@
 """Read the state of a user's Kerberos ticket.
 
 It lives in the cache that /etc/krb5.conf names. That of sssd-kcm is behind a socket, which gives each user their own
-tickets: so the question is asked under the user's id, for another user by a unit of systemd. The hub could not change
-its own id: pam_sss of SSSD 2.10 takes that right (CAP_SETUID) from the process that called it.
+tickets: so the question is asked under the user's id.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from . import units
 
 KLIST = "klist"
 KLIST_SECONDS = 5.0
@@ -85,30 +84,14 @@ async def read_ticket(uid: int | None = None, gid: int | None = None) -> Ticket 
         klist is missing or did not answer.
     """
     environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC0"}
-    command = [KLIST]
-    if uid is not None:
-        command = [
-            *("systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--uid={uid}", f"--gid={gid}"),
-            *(f"--setenv={name}={value}" for name, value in environment.items()),
-            # Ends klist where this process does not wait for it any more.
-            *(f"--property=RuntimeMaxSec={KLIST_SECONDS}", "--", KLIST),
-        ]
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=environment,
-        )
+        if uid is None:
+            done = await units.run([KLIST], KLIST_SECONDS, environment)
+        else:
+            done = await units.run_as([KLIST], KLIST_SECONDS, environment, uid=uid, gid=uid if gid is None else gid)
+    except TimeoutError:
+        raise TicketError(f"klist did not answer within {KLIST_SECONDS:.0f} s") from None
     except OSError as error:
         raise TicketError(f"klist could not be started: {error}") from error
-    try:
-        # It fails where there is no cache; what it says then is for people.
-        out, _err = await asyncio.wait_for(process.communicate(), KLIST_SECONDS)
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        raise TicketError(f"klist did not answer within {KLIST_SECONDS:.0f} s") from None
-    return parse(out.decode(errors="replace"))
+    # It fails where there is no cache; what it says then is for people.
+    return parse(done.out)

@@ -6,8 +6,13 @@ The layer below the spawner: it knows systemd's commands and nothing of JupyterH
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+#: Where Linux has them (cgroups(7), version 2).
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 class UnitError(Exception):
@@ -51,6 +56,68 @@ async def _run(*command: str) -> str:
     if process.returncode:
         raise UnitError(err.decode(errors="replace").strip() or f"{command[0]}: exit status {process.returncode}")
     return out.decode(errors="replace")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended.
+
+    Parameters
+    ----------
+    status
+        Its exit status.
+    out, err
+        What it wrote.
+    """
+
+    status: int
+    out: str
+    err: str
+
+
+async def run(command: Sequence[str], seconds: float, environment: Mapping[str, str]) -> Finished:
+    """Run a command for a limited time.
+
+    Raises
+    ------
+    OSError
+        It could not be started.
+    TimeoutError
+        It did not end in time. It is killed, but one that waits for storage that is silent stays until that is back.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), seconds)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), 1.0)
+        raise
+    return Finished(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))
+
+
+async def run_as(
+    command: Sequence[str], seconds: float, environment: Mapping[str, str], *, uid: int, gid: int
+) -> Finished:
+    """Run a command under another user's id for a limited time, in a unit of its own.
+
+    The hub could not change its own id: pam_sss of SSSD 2.10 takes that right (CAP_SETUID) from the process that called
+    it. Raises what `run` raises.
+    """
+    prefix = [
+        *("systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--uid={uid}", f"--gid={gid}"),
+        *(f"--setenv={name}={value}" for name, value in environment.items()),
+        # Ends the command where this process does not wait for it any more.
+        *(f"--property=RuntimeMaxSec={seconds}", "--"),
+    ]
+    return await run([*prefix, *command], seconds, environment)
 
 
 async def show(unit: str) -> UnitState:
@@ -102,6 +169,26 @@ async def stop(unit: str) -> None:
     # A unit that failed stays loaded, and its name taken, until its failure is reset.
     if (await show(unit)).active == "failed":
         await _run("systemctl", "reset-failed", "--", unit)
+
+
+async def memory_in_use(unit: str) -> int | None:
+    """Return the bytes that a unit's processes use, None where it does not run.
+
+    Without the cache of files that they have not used lately, which Linux gives away at any time.
+    """
+    try:
+        group = (await _run("systemctl", "show", "--property=ControlGroup", "--value", "--", unit)).strip()
+    except UnitError:
+        return None
+    if not group:
+        return None
+    directory = CONTROL_GROUPS / group.lstrip("/")
+    try:
+        used = int((directory / "memory.current").read_text())
+        counts = dict(line.split() for line in (directory / "memory.stat").read_text().splitlines())
+    except OSError:
+        return None
+    return max(0, used - int(counts.get("inactive_file", 0)))
 
 
 async def journal(invocation: str, lines: int) -> str:

@@ -67,6 +67,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         r"User .+ already has the maximum of (?P<limit>\d+) named servers\..*",
         N_("You have as many additional sessions as are allowed (%(limit)s). Please delete one of them first."),
     ),
+    (r"User .+ already has server .+", N_("You have a session of this name already.")),
     (r"Named servers are not enabled\.", N_("Additional sessions are switched off here.")),
     (
         r"(Invalid|Starting invalid) (server_name|display_name|server name).*",

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from browsing import LAB_MS, Shoot, log_in, new_context
+from browsing import LAB_MS, Shoot, faultless_page, log_in, logged_in, open_notebook, write
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
-from testing import ACCOUNTS, Browserless, Service, wait_for
+from testing import ACCOUNTS, Browserless, Service
 
 Say = Callable[[str], str]
 
@@ -31,59 +31,21 @@ def tanya(service: Service) -> Iterator[Browserless]:
 @pytest.fixture(scope="module")
 def desk(browser: Browser, service: Service, tanya: Browserless) -> Iterator[BrowserContext]:
     """Log tanya in."""
-    context = new_context(browser, service)
-    page = context.new_page()
-    log_in(page, USER, tanya.password)
-    expect(page.locator("#logout")).to_be_visible()
-    page.close()
-    yield context
-    context.close()
+    with logged_in(browser, service, USER, tanya.password) as context:
+        yield context
 
 
 @pytest.fixture
 def page(desk: BrowserContext) -> Iterator[Page]:
     """Lend a page of tanya's; an error in a script of ours fails the test."""
-    page = desk.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    page.close()
-    assert errors == []
+    with faultless_page(desk) as page:
+        yield page
 
 
 def logo_is_drawn(logo: Locator) -> bool:
     """Tell whether the picture has been loaded, and not only asked for."""
     expect(logo).to_be_visible()
     return bool(logo.evaluate("image => image.complete && image.naturalWidth > 0"))
-
-
-def open_notebook(page: Page, user: Browserless, path: str) -> Locator:
-    """Open a new notebook whose kernel runs already; return its panel.
-
-    Not by the launcher: on a slow machine JupyterLab can take a kernel that it has just asked for as gone again, as an
-    older answer of the server does not list it yet.
-    """
-    cell = {"cell_type": "code", "source": "", "metadata": {}, "outputs": [], "execution_count": None}
-    content = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
-    user.api(f"contents/{path}", "PUT", json={"type": "notebook", "content": content}).raise_for_status()
-    session = {"path": path, "name": path, "type": "notebook", "kernel": {"name": "python3"}}
-    user.api("sessions", "POST", json=session).raise_for_status()
-    # What earlier visits left open would be opened again.
-    page.goto(f"{user.base()}lab/tree/{path}?reset")
-    notebook = page.locator(".jp-NotebookPanel")
-    expect(notebook.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')).to_be_visible(timeout=LAB_MS)
-    return notebook
-
-
-def write(cell: Locator, code: str) -> None:
-    """Write into a cell of a notebook, again while the page, still loading the notebook, takes it back."""
-
-    def stays() -> bool:
-        cell.fill(code)
-        cell.page.wait_for_timeout(1000)
-        return cell.inner_text().strip() == code
-
-    wait_for("the cell to hold its code", stays)
 
 
 # -- before the login -----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from testing import Browserless, Kernel, Service, Vms, WebSocketRefusedError, new_kernel, wait_for
+from testing import Browserless, Kernel, Service, Vms, WebSocketRefusedError, new_kernel, reboot, wait_for
 
 pytestmark = pytest.mark.destructive
 
@@ -119,15 +119,7 @@ def test_session_that_ended_while_the_hub_was_down_is_noticed(hub: Any, service:
 
 # Last in this file: it takes a minute or two, and nothing that ran before runs afterwards.
 def test_reboot_brings_the_service_back(vms: Vms, hub: Any, service: Service, alice: Browserless) -> None:
-    boot = hub.check_output("cat /proc/sys/kernel/random/boot_id")
-    # Later, and by systemd, so that the command itself ends as it should.
-    hub.check_output("systemd-run --on-active=1 systemctl reboot")
-
-    def rebooted() -> bool:
-        vms.disconnect()
-        return bool(hub.check_output("cat /proc/sys/kernel/random/boot_id") != boot)
-
-    wait_for("the machine's new boot", rebooted, BOOT_SECONDS)
+    reboot(vms, hub)
     wait_for("the hub", service.healthy, BOOT_SECONDS)
     wait_for(
         "the end of the boot", lambda: hub.run("systemctl is-system-running").stdout.strip() == "running", BOOT_SECONDS

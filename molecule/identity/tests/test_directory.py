@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from testing import PEOPLE, Vms, wait_for
+from testing import PEOPLE, Vms, taken_away, wait_for
 
 #: What a login may take while the servers are silent.
 REFUSED_SECONDS = 10.0
@@ -73,13 +73,12 @@ def online(hub: Any) -> bool:
 
 
 @contextmanager
-def away(hub: Any, campus: Any, action: str, back: str, which: str = "all") -> Iterator[None]:
+def away(hub: Any, campus: Any, how: str, which: str = "all") -> Iterator[None]:
     """Take servers away for a while."""
-    campus.check_output(f"campus-ctl {action} {which}")
     try:
-        yield
+        with taken_away(campus, how, which):
+            yield
     finally:
-        campus.check_output(f"campus-ctl {back} {which}")
         wait_for("SSSD to reach the directory again", lambda: online(hub), BACK_SECONDS)
 
 
@@ -168,11 +167,11 @@ def test_ticket_is_seen_in_a_sandbox_and_outlives_its_keeper(hub: Any) -> None:
 
 
 @pytest.mark.destructive
-@pytest.mark.parametrize(("action", "back"), [("freeze", "thaw"), ("stop", "start")])
-def test_directory_and_kdc_away(hub: Any, campus: Any, action: str, back: str) -> None:
+@pytest.mark.parametrize("how", ["freeze", "stop"])
+def test_directory_and_kdc_away(hub: Any, campus: Any, how: str) -> None:
     assert log_in(hub, "alice")["auth"] == SUCCESS
     hub.check_output("id bob")
-    with away(hub, campus, action, back):
+    with away(hub, campus, how):
         # Known, but never logged in: nothing to compare the password with. The first to notice waits longest.
         stranger = log_in(hub, "p0002", "x")
         cached = log_in(hub, "alice")
@@ -189,7 +188,7 @@ def test_directory_and_kdc_away(hub: Any, campus: Any, action: str, back: str) -
 @pytest.mark.destructive
 def test_kdc_alone_silent(hub: Any, campus: Any) -> None:
     assert log_in(hub, "alice")["auth"] == SUCCESS
-    with away(hub, campus, "freeze", "thaw", "kdc"):
+    with away(hub, campus, "freeze", "kdc"):
         cached = log_in(hub, "alice")
     assert cached["auth"] == SUCCESS and cached["seconds"] < REFUSED_SECONDS, cached
 

@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.rollout import FILE_OPTIONS, File, run
 
 DOCUMENTATION = """
 module: sssd_directory
@@ -66,79 +65,26 @@ ONLINE_SECONDS = 20.0
 SECRET_LINE = re.compile(r"^(\s*ldap_default_authtok\s*=).*$", re.MULTILINE)
 
 
-def run(*command: str, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
-    """Run a program; a status of 124 tells that it took too long."""
-    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=seconds, check=False, env=environment, errors="replace"
-        )
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 124, "", f"{command[0]} took longer than {seconds:.0f} s")
-
-
-class File:
-    """A file as it is and as it is to be."""
-
-    def __init__(self, wanted: dict[str, Any]) -> None:
-        self.path: str = wanted["path"]
-        self.mode = int(wanted["mode"], 8)
-        self.secret = wanted["content_base64"] is not None
-        self.new: bytes | None = None
-        if wanted["present"]:
-            self.new = (
-                base64.b64decode(wanted["content_base64"]) if self.secret else (wanted["content"] or "").encode("utf-8")
-            )
-        self.old: bytes | None = None
-        self.old_mode = self.mode
-        if os.path.exists(self.path):
-            with open(self.path, "rb") as file:
-                self.old = file.read()
-            self.old_mode = os.stat(self.path).st_mode & 0o7777
+class SssdFile(File):
+    """One of SSSD's files."""
 
     @property
     def changes(self) -> bool:
         """Whether something is to be done."""
         # At each start Debian 13's SSSD makes its files readable for the group root (sssd.service).
-        return self.old != self.new or (self.new is not None and self.old_mode & ~0o040 != self.mode & ~0o040)
+        same = self.new is None or self.old_mode & ~0o040 == self.mode & ~0o040
+        return self.old != self.new or not same
 
-    def write(self, content: bytes | None, mode: int, root: str = "") -> None:
-        """Put a content in place at once, or remove the file."""
-        path = root + self.path
-        if content is None:
-            if os.path.exists(path):
-                os.unlink(path)
-            return
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".cygnet-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), mode)
-        os.replace(name, path)
-
-    def difference(self) -> dict[str, str]:
-        """Show the change without secrets."""
-
-        def text(content: bytes | None) -> str:
-            if content is None:
-                return ""
-            if self.secret:
-                return "(binary, not shown)\n"
-            return SECRET_LINE.sub(r"\1 (not shown)", content.decode("utf-8", "replace"))
-
-        return {
-            "before_header": self.path if self.old is not None else f"{self.path} (absent)",
-            "after_header": self.path if self.new is not None else f"{self.path} (absent)",
-            "before": text(self.old),
-            "after": text(self.new),
-        }
+    def text(self, content: bytes) -> str:
+        """Return what may be shown of a content."""
+        return SECRET_LINE.sub(r"\1 (not shown)", super().text(content))
 
 
 class Rollout:
     """What is there, what is to be, and the way between."""
 
     def __init__(self, parameters: dict[str, Any]) -> None:
-        self.files = [File(wanted) for wanted in parameters["files"]]
+        self.files = [SssdFile.wanted(wanted) for wanted in parameters["files"]]
         self.domain: str = parameters["domain"]
         self.user: str = parameters["probe_user"]
         self.checker: str = parameters["checker"]
@@ -168,7 +114,7 @@ class Rollout:
         with tempfile.TemporaryDirectory(prefix="cygnet-sssd-", dir="/run") as root:
             for file in self.files:
                 # SSSD's checker insists on it.
-                file.write(file.new, 0o600, root)
+                file.write(file.new, 0o600, root + file.path)
             return self.diagnose(f"--root={root}")
 
     def diagnose(self, *options: str) -> str:
@@ -182,7 +128,7 @@ class Rollout:
     def apply(self) -> str:
         """Put the new files in place and start SSSD with them; return what fails."""
         for file in self.changed_files:
-            file.write(file.new, file.mode)
+            file.put()
         for name in self.sockets:
             run("systemctl", "disable", "--now", name)
         if self.pam_file_changes or not self.profile_is_on():
@@ -242,7 +188,7 @@ class Rollout:
         if any(file.path.endswith(f"/{self.profile}") and file.old is None for file in self.files):
             run("pam-auth-update", "--package", "--remove", self.profile)
         for file in self.changed_files:
-            file.write(file.old, file.old_mode)
+            file.put(old=True)
         if was_there:
             if self.pam_file_changes:
                 run("pam-auth-update", "--package", "--enable", self.profile)
@@ -255,18 +201,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "path": {"type": "path", "required": True},
-                    "content": {"type": "str"},
-                    "content_base64": {"type": "str", "no_log": True},
-                    "mode": {"type": "str", "default": "0644"},
-                    "present": {"type": "bool", "default": True},
-                },
-            },
+            "files": {"type": "list", "elements": "dict", "required": True, "options": FILE_OPTIONS},
             "secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "domain": {"type": "str", "required": True},
             "probe_user": {"type": "str", "required": True},

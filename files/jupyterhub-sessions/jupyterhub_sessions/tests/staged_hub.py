@@ -5,16 +5,22 @@ Read by `jupyterhub -f`; what differs from one test run to another comes from th
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from jupyterhub.auth import DummyAuthenticator
 from jupyterhub.proxy import Proxy
 from jupyterhub.spawner import SimpleLocalProcessSpawner, SpawnException
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application, RequestHandler
 from traitlets.config import get_config
 
 from jupyterhub_sessions.accounts import RefusedError
+from jupyterhub_sessions.extend_page import ExtendHandler
+from jupyterhub_sessions.form import FormSpawner, redirect_with_options
 from jupyterhub_sessions.pages import configure_pages
 from jupyterhub_sessions.ticket_page import TicketHandler
 from jupyterhub_sessions.tickets import Ticket, TicketError
@@ -29,11 +35,54 @@ class SpokenError(Exception):
     jupyterhub_message = REASON
 
 
-class StagedSpawner(SimpleLocalProcessSpawner):
-    """Act a start without any process."""
+PROFILES: list[dict[str, Any]] = [
+    {"name": "small", "title": "Small", "memory_mb": 2048, "cpus": 1, "hours": 8, "max_hours": 12},
+    {"name": "large", "title": "Large", "memory_mb": 4096, "cpus": 2.5},
+    {"name": "exam", "title": "Exam", "memory_mb": 2**30, "cpus": 64, "groups": ["teachers", "administrators"]},
+]
+
+
+class Answer(RequestHandler):
+    """Answer as a session does."""
+
+    def get(self) -> None:
+        """Give anything."""
+        self.write("a session")
+
+
+class StagedSpawner(FormSpawner, SimpleLocalProcessSpawner):
+    """Act a start without any process.
+
+    Users whose name begins with `picks` have a form, and sessions that answer.
+    """
 
     log_tail: Sequence[str] = ()
     stopped_reason = ""
+    _answers: HTTPServer | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.picks:
+            self.kinds = ["lab", "notebook", "desktop"]
+            self.profiles = PROFILES
+            self.place = "hub.example.org"
+
+    @property
+    def picks(self) -> bool:
+        """Tell whether the user has a choice."""
+        return bool(self.user.name.startswith("picks"))
+
+    def has_network_homes(self) -> bool:
+        """Have homes on the network for some."""
+        return "network" in self.user.name
+
+    def belongs(self, groups: Iterable[str]) -> bool:
+        """Have teachers, known by their names."""
+        return "teachers" in groups and self.user.name.endswith("teacher")
+
+    async def memory_in_use(self) -> int | None:
+        """Have a session use some memory."""
+        return 300 * 2**20
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Remember of the ended session what the real spawner would."""
@@ -42,7 +91,18 @@ class StagedSpawner(SimpleLocalProcessSpawner):
             self.stopped_reason = REASON
 
     async def start(self) -> str:
-        """Fail or linger."""
+        """Fail, linger or succeed."""
+        if self.picks:
+            profile = self.choice.profile
+            assert profile
+            if self.choice.kind.name == "desktop":
+                self.log_tail = LOG
+                raise SpokenError
+            self.session = self.described(time.time())
+            self._answers = HTTPServer(Application([(".*", Answer)]))
+            sockets = bind_sockets(0, "127.0.0.1")
+            self._answers.add_sockets(sockets)
+            return f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
         match self.user.name:
             case "refused":
                 raise SpawnException(REASON, reason="staged")
@@ -65,11 +125,15 @@ class StagedSpawner(SimpleLocalProcessSpawner):
         await asyncio.sleep(600)
 
     async def poll(self) -> int | None:
-        """Run only where a stop is to linger."""
-        return None if self.user.name == "lingers" else 0
+        """Run only where a stop is to linger, or where there is a session."""
+        return None if self.user.name == "lingers" or self._answers else 0
 
     async def stop(self, now: bool = False) -> None:
-        """Linger."""
+        """End what there is, or linger."""
+        if self._answers:
+            self._answers.stop()
+            self._answers = None
+            return
         await asyncio.sleep(600)
 
 
@@ -117,18 +181,14 @@ class StagedAuthenticator(DummyAuthenticator):
 
     def get_handlers(self, app: Any) -> list[Any]:
         """Add the page."""
-        return [*super().get_handlers(app), (r"/ticket", StagedTicketHandler, {"accounts": self})]
+        pages = [(r"/ticket", StagedTicketHandler, {"accounts": self}), (r"/extend", ExtendHandler)]
+        return [*super().get_handlers(app), *pages]
 
     async def try_password(self, user: str, password: str, address: str) -> RefusedError | None:
         """Refuse any other password; get a ticket for one user alone."""
         if password == "right" and user == "renews":
             StagedTicketHandler.renewed.add(user)
         return None if (password, address) == ("right", "127.0.0.1") else RefusedError(f"{REASON} ({user})")
-
-
-def options_form(spawner: StagedSpawner) -> str:
-    """Offer a choice to one user only."""
-    return '<select name="choice" class="form-select"></select>' if spawner.user.name == "chooses" else ""
 
 
 c = get_config()
@@ -151,8 +211,11 @@ c.JupyterHub.hub_ip = "127.0.0.1"
 c.JupyterHub.hub_port = int(os.environ["STAGED_PORT"])
 c.JupyterHub.db_url = "sqlite:///hub.sqlite"
 c.JupyterHub.cleanup_servers = False
-c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0, "slow_stop_timeout": 0}
-c.Spawner.options_form = options_form
+c.JupyterHub.tornado_settings = {
+    "slow_spawn_timeout": float(os.environ["STAGED_SLOW_START"]),
+    "slow_stop_timeout": 0,
+}
+c.JupyterHub.user_redirect_hook = redirect_with_options
 c.JupyterHub.services = [
     {
         "name": "quiz",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
-from jupyterhub_sessions import notices, tickets
+from jupyterhub_sessions import announcements, notices, tickets
 from jupyterhub_sessions.tickets import Ticket
 
 LABEXTENSION = Path(notices.__file__).parents[1] / "labextension"
@@ -54,6 +54,36 @@ async def test_klist_is_not_asked_by_each_page(monkeypatch: pytest.MonkeyPatch) 
     for _page in range(5):
         assert [notice.id for notice in await current.current()] == ["ticket-missing"]
     assert asked == 1
+
+
+@pytest.mark.parametrize(("left_min", "said"), [(11, []), (9, ["session-ending"]), (-1, ["session-ending"])])
+def test_end_of_the_session(left_min: int, said: list[str]) -> None:
+    ends = (NOW + timedelta(minutes=left_min)).timestamp()
+    assert [notice.id for notice in notices.about_end(ends, ends, NOW, "/hub/home")] == said
+
+
+def test_end_that_can_be_put_off() -> None:
+    ends = (NOW + timedelta(minutes=5)).timestamp()
+    (last,) = notices.about_end(ends, ends, NOW, "/hub/home")
+    (other,) = notices.about_end(ends, ends + 60, NOW, "/hub/home")
+    assert (last.label, last.url) == ("", "") and (other.label, other.url) == ("Extend it", "/hub/home")
+
+
+def test_announcement() -> None:
+    assert notices.about_announcement("", "/hub/home") == []
+    (short,) = notices.about_announcement("Maintenance\n on Friday", "/hub/home")
+    assert (short.kind, short.message, short.url) == ("info", "Maintenance on Friday", "")
+    (long,) = notices.about_announcement("word " * 40, "/hub/home")
+    assert len(long.message) <= 140 and long.message.endswith(" word…") and long.url == "/hub/home"
+    # Another text is shown to those who closed the first.
+    assert short.id != long.id
+
+
+async def test_announcement_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcements, "FILE", tmp_path / "announcement.txt")
+    assert await notices.Notices().current() == []
+    (tmp_path / "announcement.txt").write_bytes(b"Room \xff 12\n")
+    assert [notice.message for notice in await notices.Notices().current()] == ["Room \ufffd 12"]
 
 
 async def test_without_kerberos_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,3 +154,8 @@ def test_page_shows_a_notice_once_and_takes_it_away(page: Any) -> None:
 
     page.evaluate("listed = []")
     assert ["apputils:dismiss-notification", {"id": "notification Ends at 15:00."}] in page.evaluate("look()")
+
+    page.evaluate("listed = [{ id: 'n2', kind: 'info', message: 'A {time} of braces', at: '' }]")
+    assert "A {time} of braces" in [
+        args["message"] for command, args, *_rest in page.evaluate("look()") if "notify" in command
+    ]

@@ -6,20 +6,21 @@
   const NAME = "jupyterhub-sessions";
   const PAUSE_MS = 60_000;
   const OPEN = `${NAME}:open`;
+  const SEND = `${NAME}:send`;
 
   const cookie = (name) => document.cookie.match(`\\b${name}=([^;]*)\\b`)?.[1] ?? "";
 
-  const fetchNotices = async (baseUrl) => {
-    const answer = await fetch(`${baseUrl}${NAME}/notices`, { headers: { "X-XSRFToken": cookie("_xsrf") } });
+  const request = async (method, url) => {
+    const answer = await fetch(url, { method, headers: { "X-XSRFToken": cookie("_xsrf") } });
     if (!answer.ok) {
       throw new Error(`HTTP ${answer.status}`);
     }
-    return (await answer.json()).notices;
+    return answer;
   };
 
   const text = ({ message, at }) => {
-    const time = at && new Date(at).toLocaleTimeString(document.documentElement.lang || undefined, { timeStyle: "short" });
-    return message.replace("{time}", time);
+    const time = () => new Date(at).toLocaleTimeString(document.documentElement.lang || undefined, { timeStyle: "short" });
+    return at ? message.replace("{time}", time) : message;
   };
 
   const plugin = {
@@ -36,12 +37,25 @@
         execute: ({ url }) => { window.open(url, "_blank", "noopener"); },
       });
 
+      // The button has closed the notice: where nothing came of it, it is shown again by the next turn.
+      commands.addCommand(SEND, {
+        label: "Send an answer",
+        execute: async ({ url, id }) => {
+          shown.delete(id);
+          await request("POST", url);
+        },
+      });
+
       const update = async () => {
-        const notices = await fetchNotices(serviceManager.serverSettings.baseUrl);
+        const answer = await request("GET", `${serviceManager.serverSettings.baseUrl}${NAME}/notices`);
+        const { notices } = await answer.json();
         for (const notice of notices) {
           if (!shown.has(notice.id)) {
             const actions = notice.url
-              ? [{ label: notice.label, commandId: OPEN, args: { url: notice.url }, displayType: "accent" }]
+              ? [{
+                label: notice.label, commandId: notice.post ? SEND : OPEN, args: { url: notice.url, id: notice.id },
+                displayType: "accent",
+              }]
               : [];
             shown.set(notice.id, commands.execute("apputils:notify", {
               message: text(notice), type: notice.kind, options: { autoClose: false, actions },
