@@ -46,7 +46,7 @@ CELL_SECONDS = 120.0
 T = TypeVar("T")
 
 
-def wait_for(what: str, condition: Callable[[], T | None], seconds: float = 60.0, pause: float = 0.5) -> T:
+def wait_for(what: str, condition: Callable[[], T | None], seconds: float = 120.0, pause: float = 0.5) -> T:
     """Return the condition's first true value.
 
     Raises
@@ -219,7 +219,7 @@ class Service:
     def get(self, path: str, **kwargs: Any) -> requests.Response:
         """Get a page as a stranger."""
         with self.session() as session:
-            return session.get(self.url + path, timeout=60, **kwargs)
+            return session.get(self.url + path, timeout=120, **kwargs)
 
     def healthy(self) -> bool:
         """Tell whether the hub answers."""
@@ -261,7 +261,7 @@ class Browserless:
     def request(self, method: str, path: str, **kwargs: Any) -> requests.Response:
         """Send a request with the cookies and, as the pages' scripts do, the token against forged requests."""
         headers = {"X-XSRFToken": self.cookie("_xsrf", path), **kwargs.pop("headers", {})}
-        kwargs.setdefault("timeout", 60)
+        kwargs.setdefault("timeout", 120)
         return self.http.request(method, self.url(path), headers=headers, **kwargs)
 
     # -- login ----------------------------------------------------------------------------------------------------

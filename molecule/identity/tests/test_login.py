@@ -133,7 +133,10 @@ def test_wrong_passwords_lock_one_account_for_a_time(service: Service, say: Say,
 def test_directory_out_of_reach(service: Service, say: Say, hub: Any, campus: Any, fault: str) -> None:
     # Nobody but bob has logged in here; galina is known, with no password kept; tanya is not even known.
     hub.check_output("systemctl stop sssd && rm -f /var/lib/sss/db/* /var/lib/sss/mc/* && systemctl start sssd")
+    begin = time.monotonic()
     person(service, "bob").login()
+    # What a login costs this machine anyway: the rest is what the missing directory costs.
+    allowed = ANSWER_SECONDS + time.monotonic() - begin
     hub.check_output("id galina")
     campus.check_output(f"campus-ctl {fault} all")
     try:
@@ -141,10 +144,10 @@ def test_directory_out_of_reach(service: Service, say: Say, hub: Any, campus: An
             for name in ("galina", "tanya"):
                 begin = time.monotonic()
                 assert refused(person(service, name)) == say(UNREACHABLE)
-                assert time.monotonic() - begin < ANSWER_SECONDS, f"{name}, attempt {attempt}"
+                assert time.monotonic() - begin < allowed, f"{name}, attempt {attempt}"
             begin = time.monotonic()
             person(service, "bob").login()
-            assert time.monotonic() - begin < ANSWER_SECONDS
+            assert time.monotonic() - begin < allowed
             assert refused(Browserless(service, "bob", "wrong")) == say(WRONG)
         # What could not be checked was no wrong password.
         assert hub.run("stat -c %%s /run/jupyterhub/faillock/galina").stdout.strip() in {"", "0"}
