@@ -205,16 +205,17 @@ async def test_looking_is_no_activity_and_changing_is(server: Server) -> None:
 async def test_silent_kernel_that_computes_keeps_the_session(server: Server) -> None:
     kernel = await server.ask("POST", "api/kernels", {"name": "python3"})
     header = {"msg_id": "1", "msg_type": "execute_request", "session": "1", "username": "", "date": "", "version": "5"}
-    content = {"code": "import time; time.sleep(9)", "silent": False, "store_history": False, "user_expressions": {}}
+    content = {"code": "import time; time.sleep(1000)", "silent": False, "store_history": False, "user_expressions": {}}
     message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
     async with server.websocket(f"api/kernels/{kernel['id']}/channels") as connection:
         await connection.send_json(message)
         async with asyncio.timeout(30):
             while (await server.ask("GET", f"api/kernels/{kernel['id']}"))["execution_state"] != "busy":
                 await asyncio.sleep(0.1)
-        await asyncio.sleep(2)
     # Also when nobody is connected.
-    assert not await server.quiet(3)
+    assert not await server.quiet(2)
+    assert not await server.quiet(2)
+    await server.ask("POST", f"api/kernels/{kernel['id']}/interrupt")
     async with asyncio.timeout(30):
         while (await server.ask("GET", f"api/kernels/{kernel['id']}"))["execution_state"] == "busy":
             await asyncio.sleep(0.2)
@@ -224,14 +225,18 @@ async def test_silent_kernel_that_computes_keeps_the_session(server: Server) -> 
 async def test_job_in_a_terminal_keeps_the_session(server: Server) -> None:
     terminal = (await server.ask("POST", "api/terminals", {}))["name"]
     async with server.websocket(f"terminals/websocket/{terminal}") as connection:
-        await asyncio.sleep(1)
         await connection.send_json(["stdin", "sleep 1001\r"])
-        await asyncio.sleep(2)
+        async with asyncio.timeout(60):
+            while await server.quiet(1):
+                pass
+    # Also when nobody is connected.
+    assert not await server.quiet(2)
     assert not await server.quiet(2)
     async with server.websocket(f"terminals/websocket/{terminal}") as connection:
         await connection.send_json(["stdin", "\x03"])
-        await asyncio.sleep(1)
-    assert await server.quiet(3)
+        async with asyncio.timeout(60):
+            while not await server.quiet(3):
+                pass
 
 
 async def test_user_stays(server: Server) -> None:
