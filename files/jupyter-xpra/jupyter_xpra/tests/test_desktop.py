@@ -195,11 +195,11 @@ async def another_user(alice: Session) -> AsyncIterator[aiohttp.ClientSession]:
 @asynccontextmanager
 async def with_expired_token(alice: Session) -> AsyncIterator[aiohttp.ClientSession]:
     """Alice, whose token was good a moment ago."""
-    token = await alice.token(expires_in=3)
+    token = await alice.token(expires_in=6)
     async with aiohttp.ClientSession(headers={"Authorization": f"token {token}"}) as client:
         async with client.get(f"{alice.url}xpra/api/displays") as answer:
             assert answer.status == 200
-        await asyncio.sleep(4)
+        await asyncio.sleep(7)
         yield client
 
 

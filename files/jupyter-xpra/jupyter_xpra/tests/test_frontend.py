@@ -31,8 +31,8 @@ PROGRAMS: list[dict[str, Any]] = [
     {"name": "green", "title": "Green terminal", "command": XTERM, "icon": ICON},
     {"name": "absent", "title": "Absent program", "command": ["no-such-program"]},
 ]
-#: What the server tells the other browsers, they show within this time.
-PUSHED_MS = 1000
+#: What the server tells the other browsers, they show within this time: JupyterLab asks by itself every ten seconds.
+PUSHED_MS = 3000
 
 
 @pytest.fixture(scope="module")
