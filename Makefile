@@ -27,6 +27,7 @@ help:
 	@echo 'make unit        offline and package tests'
 	@echo 'make scenario    tests in VMs; S=hub takes one scenario, OS=trixie one release'
 	@echo 'make bench       measure; writes build/bench.json'
+	@echo 'make faults      break what can break, and see what is left; writes build/faults.json; TRIES=1 tries each once'
 	@echo 'make pages       build what browsers are given from its sources in files/jupyter-xpra'
 	@echo 'make venv        only Ansible and the other tools, for a control node without VMs'
 	@echo 'make lock        compile the pinned versions anew from pyproject.toml'
@@ -130,6 +131,11 @@ scenario-$(S)-%:
 .PHONY: bench
 bench: tools
 	@$(PYTHON) molecule/bench/bench.py $(BENCH)
+
+# Hours, as each fault strikes several times. OS=trixie for the other release.
+.PHONY: faults
+faults:
+	@$(MAKE) --no-print-directory scenario S=faults OS=$(or $(OS),bookworm)
 
 # -- maintenance ------------------------------------------------------------------------------------------------------
 

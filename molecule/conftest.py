@@ -36,6 +36,7 @@ HUB = pytest.StashKey[Any]()
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks."""
     config.addinivalue_line("markers", "destructive: changes the machine; leave out against a production host")
+    config.addinivalue_line("markers", "row(name): the row of build/faults.json that the test writes")
 
 
 @pytest.hookimpl(wrapper=True)

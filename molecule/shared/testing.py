@@ -81,6 +81,7 @@ class Vms:
     def __init__(self, state: Path, scratch: Path) -> None:
         summary = state / "vms.json"
         assert summary.exists(), f"No VMs run in {state}. Start them (molecule create), or set CYGNET_STATE."
+        self.state = state
         self.summary: dict[str, Any] = json.loads(summary.read_text())
         self.name: str = self.summary["name"]
         self.scratch = scratch
@@ -100,6 +101,11 @@ class Vms:
         for name in self.summary["hosts"]:
             command = ["ssh", "-F", str(self.ssh_config), "-O", "exit", name]
             subprocess.run(command, check=False, capture_output=True, timeout=30)
+
+    def run(self, command: str, host: str) -> None:
+        """Run a command of `molecule/vms` on one of them, such as `power-cut`."""
+        program = [sys.executable, str(PROJECT / "molecule/vms"), command, f"--state={self.state}", host]
+        subprocess.run(program, check=True, timeout=300)
 
     def url(self, name: str) -> str:
         """Return the address at which the host's web server is published on this machine."""
@@ -584,6 +590,15 @@ class Kernel:
         self.disconnect()
         with contextlib.suppress(requests.RequestException):
             self.user.api(f"kernels/{self.identifier}", "DELETE", self.server)
+
+
+def still_holds(kernel: Kernel, value: str = "42") -> bool:
+    """Tell whether the kernel answers on a new WebSocket, and with the x it had before."""
+    try:
+        kernel.connect()
+        return kernel.output("print(x)", seconds=30) == value
+    except (WebSocketRefusedError, OSError, TimeoutError):
+        return False
 
 
 def ticket_of(user: Browserless) -> tuple[str, datetime]:

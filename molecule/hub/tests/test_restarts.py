@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from testing import Browserless, Kernel, Service, Vms, WebSocketRefusedError, new_kernel, reboot, wait_for
+from testing import Browserless, Kernel, Service, Vms, new_kernel, reboot, still_holds, wait_for
 
 pytestmark = pytest.mark.destructive
 
@@ -23,15 +23,6 @@ def kernel(alice: Browserless) -> Iterator[Kernel]:
     with new_kernel(alice) as kernel:
         kernel.output("x = 42")
         yield kernel
-
-
-def still_holds(kernel: Kernel) -> bool:
-    """Tell whether the kernel answers on a new WebSocket, and with what it knew before."""
-    try:
-        kernel.connect()
-        return kernel.output("print(x)", seconds=30) == "42"
-    except (WebSocketRefusedError, OSError, TimeoutError):
-        return False
 
 
 def check_all_is_back(hub: Any, service: Service, alice: Browserless, kernel: Kernel) -> None:
