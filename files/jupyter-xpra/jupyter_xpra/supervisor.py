@@ -170,11 +170,13 @@ class Supervisor:
             connection, _ = self.listener.accept()
         except OSError:
             return
+        connection.setblocking(False)
         if self.manager:
-            connection.sendall(b'{"event": "busy"}\n')
+            # Whoever it was may have gone already.
+            with contextlib.suppress(OSError):
+                connection.sendall(b'{"event": "busy"}\n')
             connection.close()
             return
-        connection.setblocking(False)
         self.manager = connection
         self.received = b""
         self.selector.register(connection, selectors.EVENT_READ, self.receive)

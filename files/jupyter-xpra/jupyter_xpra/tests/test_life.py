@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -81,6 +82,23 @@ async def test_supervisor_that_does_not_listen(server: Server) -> None:
     os.kill(pid, signal.SIGSTOP)
     await server.delete(display)
     await assert_nothing_left(server, display, number, seconds=0)
+
+
+async def test_who_knocks_and_runs_away_ends_nothing(server: Server) -> None:
+    display, _number = await with_a_daemon(server)
+    path = str(server.displays_directory / display["id"] / "control.sock")
+    pid = next(pid for name, pid in server.pids(display).items() if name.startswith("python"))
+    # Gone before there is an answer.
+    os.kill(pid, signal.SIGSTOP)
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.connect(path)
+    os.kill(pid, signal.SIGCONT)
+    with socket.socket(socket.AF_UNIX) as another:
+        another.settimeout(10)
+        another.connect(path)
+        assert json.loads(await asyncio.to_thread(another.recv, 100)) == {"event": "busy"}
+    assert (await server.request("GET", f"xpra/api/displays/{display['id']}"))[1]["state"] == "running"
+    await server.delete(display)
 
 
 async def test_program_that_is_closed_ends_its_display(server: Server) -> None:
