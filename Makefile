@@ -150,5 +150,8 @@ lock: tools
 	for group in LCG_106 LCG_107; do \
 	    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	        --group pyproject.toml:$$group --output-file molecule/shared/campus/views/$$group.txt $(LOCK); done
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	    --constraint files/requirements/jupyterlab.txt \
+	    --group pyproject.toml:peer --output-file molecule/bench/peer.txt $(LOCK)
 	for directory in roles/chp/files $(PAGES); do \
 	    (cd $$directory && npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund); done

@@ -22,6 +22,7 @@ import yaml
 
 import homes
 import logins
+import screens
 import stacks
 from browser import Browser, BrowserError
 from rows import Row, to_json, to_markdown, to_text
@@ -99,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
         ("login", 5, "logins, each warm and cold, and bursts of them"),
         ("kernel", 5, "starts of a kernel from CVMFS, each warm and cold"),
         ("home", 3, "copies into a home on EOS and back, of a large file and of many small ones"),
+        ("display", 3, "displays that are opened, typed into, watched and weighed, each over a narrow line as well"),
+        ("desktop", 3, "starts of a desktop"),
     ):
         parser.add_argument(f"--{name}-runs", type=int, default=runs, help=f"{text} (default: {runs})")
     return parser
@@ -128,6 +131,7 @@ def measure(machine: Vm, options: argparse.Namespace) -> list[Row]:
         raise VmError(f"{str(error) or repr(error)} The VM's journal is in {journal}.") from error
     rows += start_kernels(machine, options.kernel_runs)
     rows += copy(machine, options.home_runs)
+    rows += show(machine, options.display_runs, options.desktop_runs)
     rows[2:2] = [
         Row("spawn_ready", "s", tuple(local.spawn_s), tuple(plain.spawn_s)),
         Row("spawn_ready_eos", "s", tuple(ours.spawn_s), tuple(local.spawn_s)),
@@ -242,6 +246,21 @@ def copy(machine: Vm, runs: int) -> list[Row]:
             Row(f"{name}_read", "s", tuple(found.read_s), tuple(found.read_xrdcp_s)),
         ]
         say(f"{name}: {', '.join(f'{a:.1f} and {b:.1f}' for a, b in zip(found.write_s, found.read_s, strict=True))} s")
+    return rows
+
+
+def show(machine: Vm, display_runs: int, desktop_runs: int) -> list[Row]:
+    """Show programs and desktops in Chromium, ours and those of jupyter-remote-desktop-proxy."""
+    if not display_runs and not desktop_runs:
+        return []
+    say("Installing the peer of displays and desktops: jupyter-remote-desktop-proxy with TigerVNC …")
+    machine.play("molecule/bench/peer.yml", "peer")
+    url, _certificate = _ours(machine)
+    try:
+        rows = screens.measure_displays(machine, url, _password(), display_runs, say) if display_runs else []
+        rows += screens.measure_desktops(machine, url, _password(), desktop_runs, say) if desktop_runs else []
+    except VmError as error:
+        raise VmError(f"{error} The VM's journal is in {machine.save_journal()}.") from error
     return rows
 
 

@@ -117,6 +117,10 @@ class Vm:
             subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         return journal
 
+    def command(self, *words: str) -> list[str]:
+        """Return the command of this machine that runs a program as root in the VM."""
+        return [*_sudo(HOST), *map(shlex.quote, words)]
+
     def python(self, program: str, *arguments: str, host: str = HOST) -> str:
         """Run a Python program as root in a VM; return what it printed.
 
