@@ -1,7 +1,7 @@
 """Runs as root in the VM while displays are measured: starts programs as a student, and reads what the kernel counts.
 
-One line of JSON comes in, and one goes out: a connection of its own for each would take longer than what is measured. It
-is handed over as a text, so it has nothing but the standard library.
+One line of JSON comes in, and one goes out: a connection of its own for each would take longer than what is measured.
+It is handed over as a text, so it has nothing but the standard library.
 """
 
 import contextlib
@@ -164,7 +164,10 @@ def device() -> str:
 
 def sent_bytes() -> int:
     """Return how many bytes have left the machine."""
-    return int(Path("/sys/class/net", device(), "statistics/tx_bytes").read_text())
+    line = next(
+        line for line in (_PROC / "net/dev").read_text().splitlines() if line.strip().startswith(f"{device()}:")
+    )
+    return int(line.partition(":")[2].split()[8])
 
 
 def narrow(mbit_s: float, delay_ms: float) -> None:

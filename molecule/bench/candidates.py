@@ -411,9 +411,8 @@ class Desktop(ABC):
         with new_context(self._browser) as context:
             self._hub.log_in(context)
             self._hub.stop(context)
-            page = context.new_page()
-            begin = _now_ms()
-            picture = when(self._open(page), "picture")
+            begin, page = _now_ms(), self._open(context.new_page())
+            picture = when(page, "picture")
             time.sleep(rest_s)
             memory = self._agent.ask("memory_kib", self._agent.ask("of_unit", self.unit)) / 1024
             self._hub.stop(context)

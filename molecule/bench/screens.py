@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
 from candidates import (
@@ -32,7 +32,7 @@ from candidates import (
     when,
 )
 from rows import Row
-from vm import Vm, VmError
+from vm import LOGS, Vm, VmError
 
 CHROMIUM = "/usr/bin/chromium"
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -221,9 +221,20 @@ def _use(agent: Agent, way: Way, found: Found, mbit_s: float, delay_ms: float) -
             found.updates.setdefault(program, []).append(updates)
             found.mbit_s.setdefault(program, []).append(mbit_s_sent)
         found.warm_s.append(_seen_s(way))
+    except PlaywrightError as error:
+        raise VmError(f"{error} {_photograph(way.page)}") from error
     finally:
         agent.ask("narrow", 0, 0)
         way.close()
+
+
+def _photograph(page: Page | None) -> str:
+    """Keep what a page shows; return a sentence that says where."""
+    if not page:
+        return ""
+    path = LOGS / "failed.png"
+    page.screenshot(path=path)
+    return f"What the page showed is in {path}."
 
 
 def _seen_s(way: Way) -> float:
