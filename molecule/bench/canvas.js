@@ -21,7 +21,6 @@
 
   const isSeen = (canvas) =>
     canvas instanceof HTMLCanvasElement &&
-    canvas.isConnected &&
     canvas.width >= LEAST_WIDTH &&
     canvas.height >= LEAST_HEIGHT &&
     canvas.getClientRects().length > 0;

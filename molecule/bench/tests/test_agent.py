@@ -42,8 +42,8 @@ def running(mark: str) -> list[int]:
 
 @root_only
 def test_program_and_its_daemon_are_found_weighed_and_ended(asked: Agent) -> None:
-    command = ["sh", "-c", "trap '' TERM; setsid sleep 100 & echo $HOME > $TMPDIR/home; sleep 100; wait"]
-    asked.ask("start", "test-program", USER, ["timeout", "100", *command], {})
+    program = "setsid sh -c \"trap '' TERM; sleep 1000; true\" & echo $HOME > $TMPDIR/home; sleep 1000; true"
+    asked.ask("start", "test-program", USER, ["sh", "-c", program], {})
     deadline = time.monotonic() + 10
     while len(asked.ask("of_program", "test-program")) < 4 and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -95,6 +95,16 @@ def test_latency_is_from_the_key_to_what_changes(page: Page, delay_ms: int) -> N
     assert delay_ms <= latency < delay_ms + 1000
 
 
+def test_change_without_a_key_is_none(page: Page) -> None:
+    paint(page, GREEN, 0, 0, 500, 300)
+    assert page.evaluate("colour => bench.arm(colour)", list(COLOUR))
+    paint(page, "white", 20, 20, 6, 13)
+    assert page.evaluate("bench.latency") is None
+    page.keyboard.press("a")
+    paint(page, "white", 40, 20, 6, 13)
+    assert page.evaluate("bench.latency") > 0
+
+
 def test_nothing_is_waited_for_without_the_window(page: Page) -> None:
     assert not page.evaluate("colour => bench.arm(colour)", list(COLOUR))
 
