@@ -119,7 +119,7 @@ class Hub:
 
     def log_in(self, context: BrowserContext) -> None:
         """Log in, and open no page but the login's."""
-        wait_for("the hub's login", lambda: self._get(context, "/hub/login").ok)
+        wait_for("the hub's login", lambda: _answers(context, f"{self.url}/hub/login"))
         form: dict[str, str | float | bool] = {
             "username": USER,
             "password": self._password,

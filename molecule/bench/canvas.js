@@ -12,6 +12,7 @@
   const LEAST_WIDTH = 200;
   const LEAST_HEIGHT = 100;
   const QUIET_MS = 300;
+  const MOST_ROUNDS = 100;
   // Smaller spots of a window's colour are not yet the window.
   const LEAST_PIXELS = 10000;
   const prototype = CanvasRenderingContext2D.prototype;
@@ -100,22 +101,23 @@
       return null;
     },
 
-    /** Wait until the window of a colour rests, and from then on for what a key changes there. */
+    /** Wait until the window of a colour rests, and from then on for what a key changes there; false if it never does. */
     async arm(colour) {
       armed = null;
       for (const canvas of document.querySelectorAll("canvas")) {
         const box = isSeen(canvas) && boxOf(canvas, colour);
         if (box) {
-          let before;
-          let after = read(canvas, box);
-          do {
-            before = after;
-            await sleep(QUIET_MS);
-            after = read(canvas, box);
-          } while (isChanged(before, after));
           bench.latency = null;
-          armed = { canvas, box, before, pressed: null };
-          return true;
+          let before = read(canvas, box);
+          for (let round = 0; round < MOST_ROUNDS; round++) {
+            await sleep(QUIET_MS);
+            const after = read(canvas, box);
+            if (!isChanged(before, after)) {
+              armed = { canvas, box, before: after, pressed: null };
+              return true;
+            }
+            before = after;
+          }
         }
       }
       return false;

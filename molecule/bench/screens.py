@@ -252,7 +252,7 @@ def _type(way: Way) -> list[float]:
     latencies = []
     for number in range(WARM_UP_KEYS + KEYS):
         if not page.evaluate("colour => bench.arm(colour)", list(COLOUR)):
-            raise VmError("The terminal is not seen any more.")
+            raise VmError("The terminal is not seen any more, or never rests.")
         page.keyboard.press("abcdefghijklmnopqrstuvwxyz"[number % 26])
         latency = page.wait_for_function("() => bench.latency").json_value()
         latencies.append(float(latency))
@@ -268,7 +268,7 @@ def _watch(agent: Agent, way: Way, program: str) -> tuple[float, float]:
     if program == "model":
         place = wait_for("the model", lambda: page.evaluate("colour => bench.find(colour)", list(MODEL_COLOUR)))
     else:
-        wait_for(f"{program} to move", lambda: page.evaluate("() => bench.count(1)") > 1)
+        wait_for(f"{program} to move", lambda: page.evaluate("() => bench.count(2)") > 0.9)
     time.sleep(SETTLE_S)
     sent, begin = agent.ask("sent_bytes"), time.monotonic()
     page.evaluate("seconds => { bench.counting = bench.count(seconds); }", WATCH_S)
