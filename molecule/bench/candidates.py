@@ -133,7 +133,7 @@ class Hub:
 
     def start(self, context: BrowserContext, **options: str) -> None:
         """Start a session and enter it, with none of the pages that a browser would show."""
-        self._ask(context, "POST", "/hub/api/users/alice/server", options)
+        self._ask(context, "POST", f"/hub/api/users/{USER}/server", options)
         wait_for("the session", lambda: self._servers(context).get("", {}).get("ready"))
         # Brings the session's own cookie.
         wait_for("the session's login", lambda: self._get(context, f"/user/{USER}/lab").ok)

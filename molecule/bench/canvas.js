@@ -15,6 +15,8 @@
   const MOST_ROUNDS = 100;
   // Smaller spots of a window's colour are not yet the window.
   const LEAST_PIXELS = 10000;
+  // The pointer alone, which VNC's server may draw, is no picture.
+  const LEAST_PICTURE = 1000;
   const prototype = CanvasRenderingContext2D.prototype;
   const getImageData = prototype.getImageData;
   const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -54,12 +56,11 @@
 
   const hasPicture = (canvas) => {
     const data = read(canvas);
-    for (let at = 4; at < data.length; at += 4) {
-      if (!isNear(data, at, data)) {
-        return true;
-      }
+    let count = 0;
+    for (let at = 4; at < data.length && count < LEAST_PICTURE; at += 4) {
+      count += !isNear(data, at, data);
     }
-    return false;
+    return count === LEAST_PICTURE;
   };
 
   const isChanged = (before, after) => {
@@ -77,7 +78,7 @@
   let isLooking = true;
 
   const bench = {
-    // When there was for the first time more than one colour, and a window of the colour that is waited for, in milliseconds
+    // When there was for the first time a picture, of more than one colour, and a window of the colour that is waited for, in milliseconds
     // since 1970.
     picture: null,
     window: null,

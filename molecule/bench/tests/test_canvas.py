@@ -52,6 +52,8 @@ def paint(page: Page, *arguments: str | int | bool) -> None:
 
 def test_picture_is_more_than_one_colour_that_is_seen(page: Page) -> None:
     paint(page, "black", 0, 0, 600, 400)
+    paint(page, "white", 300, 200, 12, 20)
+    assert page.evaluate("bench.picture") is None
     paint(page, "white", 0, 0, 300, 400, False)
     assert page.evaluate("bench.picture") is None
     before = time.time() * 1000
