@@ -78,8 +78,8 @@
   let isLooking = true;
 
   const bench = {
-    // When there was for the first time a picture, of more than one colour, and a window of the colour that is waited for, in milliseconds
-    // since 1970.
+    // When there was for the first time a picture of more than one colour, and a window of the colour that is waited for, in
+    // milliseconds since 1970.
     picture: null,
     window: null,
 
