@@ -139,17 +139,16 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def x_displays(program: str) -> list[str]:
-    """List the displays of X servers of this name, such as `:1`."""
+def x_displays(program: str, pids: list[int]) -> list[str]:
+    """List the displays of those of the processes that are X servers of this name, such as `:1`."""
     found = []
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_text(errors="replace").split("\0")
-            except OSError:
-                continue
-            if os.path.basename(words[0]) == program:
-                found += [word for word in words[1:] if re.fullmatch(r":\d+", word)]
+    for pid in pids:
+        try:
+            words = (_PROC / str(pid) / "cmdline").read_text(errors="replace").split("\0")
+        except OSError:
+            continue
+        if os.path.basename(words[0]) == program:
+            found += [word for word in words[1:] if re.fullmatch(r":\d+", word)]
     return found
 
 

@@ -354,7 +354,9 @@ class Peer(Way):
         begin = _now_ms()
         page.goto(f"{self._url}/desktop/?token={PEER_TOKEN}", wait_until="commit")
         if program != TERMINAL:
-            (display,) = wait_for("the peer's X server", lambda: self.agent.ask("x_displays", "Xtigervnc"))
+            (display,) = wait_for(
+                "the peer's X server", lambda: self.agent.ask("x_displays", "Xtigervnc", self._pids())
+            )
             environment = {"DISPLAY": display, "XAUTHORITY": f"{self._HOME}/.Xauthority"}
             self.agent.ask("start", self._NAME, USER, PROGRAMS[program], environment)
             self._runs = True
@@ -370,7 +372,10 @@ class Peer(Way):
 
     def memory_mib(self) -> float:
         """Return that of the unit without the Jupyter server: VNC server, openbox, terminal, and what starts them."""
-        return self._memory_mib(self.agent.ask("of_unit", self.UNIT)[1:])
+        return self._memory_mib(self._pids())
+
+    def _pids(self) -> list[int]:
+        return list(self.agent.ask("of_unit", self.UNIT)[1:])
 
 
 class Desktop(ABC):

@@ -118,12 +118,18 @@ def test_line_is_on_the_device_of_the_default_route(monkeypatch: pytest.MonkeyPa
 
 
 def test_x_servers_are_found_by_their_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    commands = {"1": "perl /usr/bin/vncserver :7", "2": "/usr/bin/Xtigervnc :1 -geometry 1x1", "3": "Xvfb :9"}
+    server = "/usr/bin/Xtigervnc"
+    commands = {
+        "1": "perl /usr/bin/vncserver :7",
+        "2": f"{server} :1 -geometry 1x1",
+        "3": "Xvfb :9",
+        "4": f"{server} :2",
+    }
     for pid, command in commands.items():
         (tmp_path / pid).mkdir()
         (tmp_path / pid / "cmdline").write_text(command.replace(" ", "\0"))
     monkeypatch.setattr(agent, "_PROC", tmp_path)
-    assert agent.x_displays("Xtigervnc") == [":1"]
+    assert agent.x_displays("Xtigervnc", [1, 2, 3, 5]) == [":1"]
 
 
 def test_programs_are_known_to_both_sides() -> None:
