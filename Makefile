@@ -22,6 +22,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 help:
 	@echo 'make demo        boot a campus of VMs, install the service there, print URL and accounts; CVMFS=real for sft.cern.ch'
 	@echo 'make demo-stop   remove the demo'
+	@echo 'make doctor      say what of the demo is broken, and what to do'
 	@echo 'make test        everything CI does'
 	@echo 'make lint        check style and types'
 	@echo 'make unit        offline and package tests'
@@ -34,7 +35,7 @@ help:
 
 # -- what the control node needs --------------------------------------------------------------------------------------
 
-PACKAGES := python3 python3-venv openssh-client git chromium fonts-dejavu-core fonts-noto-core \
+PACKAGES := python3 python3-venv openssh-client git age chromium fonts-dejavu-core fonts-noto-core \
     xpra python3-pil libjs-jquery xvfb xauth xterm openbox x11-utils x11-xserver-utils xkb-data iproute2 \
     libxkbcommon0 gir1.2-gtk-3.0 python3-gi python3-pyqt5
 
@@ -88,6 +89,11 @@ demo: tools
 demo-stop:
 	$(VMS) down --state $(DEMO)
 	@rm -rf build/demo.json build/demo-ca.pem build/campus/demo
+
+# A session is started there, too: nobody is disturbed.
+.PHONY: doctor
+doctor: venv
+	ansible-playbook -i inventories/demo playbooks/doctor.yml -e doctor_spawn=true
 
 # -- tests ------------------------------------------------------------------------------------------------------------
 

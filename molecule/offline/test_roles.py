@@ -68,8 +68,8 @@ def test_a_play_tags_each_role_with_its_name() -> None:
 def test_every_playbook_is_in_the_site() -> None:
     site = [play["ansible.builtin.import_playbook"] for play in load(ROOT / "site.yml")]
     assert site[0] == "playbooks/validate.yml"
-    # Run when there is something to say, and not with each deployment.
-    site.append("playbooks/announce.yml")
+    # Run when there is something to say, to ask or to mend, and not with each deployment.
+    site += ["playbooks/announce.yml", "playbooks/doctor.yml", "playbooks/restore.yml"]
     assert sorted(site) == sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("playbooks/*.yml"))
 
 

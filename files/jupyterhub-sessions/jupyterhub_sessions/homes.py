@@ -162,6 +162,18 @@ class NetworkHomes:
         local = self.local(account)
         return Home(local / TEMPORARY_DIRECTORY, local=local, temporary=True)
 
+    async def missing(self, account: pwd.struct_passwd) -> bool:
+        """Tell whether the user's home is not there.
+
+        Raises
+        ------
+        HomeError
+            It does not answer, or may not be entered.
+        """
+        # The part that all homes have in common: the automounter mounts it, or says that it is not there.
+        root = Path(os.path.dirname(self.template.partition("{")[0]))
+        return await self._look(account, root, Path(self._fill(self.template, account)))
+
     async def find(self, account: pwd.struct_passwd) -> Home:
         """Return the user's home, made now if it is not there.
 
@@ -171,11 +183,9 @@ class NetworkHomes:
             It does not answer, may not be entered, or is not there and could not be made.
         """
         home = Path(self._fill(self.template, account))
-        # The part that all homes have in common: the automounter mounts it, or says that it is not there.
-        root = Path(os.path.dirname(self.template.partition("{")[0]))
-        if await self._look(account, root, home):
+        if await self.missing(account):
             await self._make(account, home)
-            if await self._look(account, root, home):
+            if await self.missing(account):
                 raise HomeError(
                     _("Your home directory %(home)s could not be made. Please tell the support.") % {"home": home}
                 )
