@@ -378,8 +378,8 @@ class Doctor:
         except KeyError:
             raise BrokenError(
                 f"The machine does not know the account {user}",
-                "`getent passwd` and `systemctl status sssd` on the hub's machine tell more; or set doctor_probe_user to"
-                " an account that always exists.",
+                "`getent passwd` and `systemctl status sssd` on the hub's machine tell more; or set doctor_probe_user"
+                " to an account that always exists.",
             ) from None
         try:
             answer = await asyncio.to_thread(pam.ask, "jupyterhub", user)

@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +252,7 @@ class Machine:
             )
 
     def signs_itself(self) -> bool:
-        """Tell whether the certificate was made here; any other comes from the inventory, or an ACME server gives one."""
+        """Tell whether the certificate was made here; any other is in the inventory, or an ACME server gives it."""
         if not (self.root / CERTIFICATE).exists():
             return False
         command = ["openssl", "x509", "-noout", "-subject_hash", "-issuer_hash", "-in", str(self.root / CERTIFICATE)]
@@ -343,9 +343,9 @@ class Backup:
             "format": FORMAT,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "host": socket.gethostname(),
+            # Of all that is installed, should it be needed once more as it was.
             "versions": {
-                "jupyterhub": version("jupyterhub"),
-                "jupyterhub-sessions": version("jupyterhub-sessions"),
+                **{package.name: package.version for package in distributions()},
                 "python": platform.python_version(),
                 "system": platform.freedesktop_os_release().get("PRETTY_NAME", ""),
             },
