@@ -1,4 +1,4 @@
-#!/opt/cygnet/jupyterhub/bin/python
+#!/opt/cygnet/jupyterhub/bin/python -I
 """Back up the state and the secrets of the hub, and restore them.
 
 `hub-backup create` writes one file, which nobody can read but the owner of an age identity. `hub-backup check FILE` and
