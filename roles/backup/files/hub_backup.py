@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -53,6 +53,12 @@ DATABASE = "database"
 ASIDE = "var/backups"
 SOCKET = "run/jupyterhub/hub.sock"
 HEALTHY_SECONDS = 120.0
+#: What is told of a hub's database, and how it is asked.
+CONTENTS = {
+    "revision": "SELECT version_num FROM alembic_version",
+    "users": "SELECT count(*) FROM users",
+    "tokens": "SELECT count(*) FROM api_tokens",
+}
 
 
 class BackupError(Exception):
@@ -149,9 +155,13 @@ class Sqlite:
                 (said,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
                 if said != "ok":
                     raise BackupError(f"The database in the backup is damaged: {said}. Take an older one.")
-                return contents(lambda statement: copy.execute(statement).fetchone()[0])
+                return {what: copy.execute(statement).fetchone()[0] for what, statement in CONTENTS.items()}
         except sqlite3.Error as error:
             raise BackupError(f"The database in the backup cannot be read: {error}. Take an older one.") from error
+
+    def check(self, data: bytes) -> None:
+        """Tell whether a copy is sound."""
+        self.look(data)
 
     def put(self, data: bytes) -> None:
         """Put a copy in the place of the database; the hub must not run."""
@@ -180,8 +190,10 @@ class Postgresql:
 
     def _run(self, *command: str, data: bytes = b"") -> bytes:
         # The password is not for the list of processes.
-        plain = self.url.set(drivername="postgresql", password=None).render_as_string()
-        return run([*command, f"--dbname={plain}"], data, {"PGPASSWORD": self.url.password or ""})
+        url = self.url
+        plain = sqlalchemy.URL.create("postgresql", url.username, None, url.host, url.port, url.database, url.query)
+        password = {"PGPASSWORD": str(url.password)} if url.password else {}
+        return run([*command, f"--dbname={plain.render_as_string()}"], data, password)
 
     def copy(self) -> bytes:
         """Copy the database as it is at one moment."""
@@ -191,29 +203,28 @@ class Postgresql:
         """Copy the database that is about to be replaced."""
         return self.copy()
 
-    def look(self, data: bytes) -> dict[str, Any]:
-        """Tell what is in the database, and that the copy can be read, of which the server alone could tell more."""
-        run(["pg_restore", "--list"], data)
+    def _ask(self, *statements: str) -> list[Any]:
         engine = sqlalchemy.create_engine(self.url, connect_args={"connect_timeout": 10})
         try:
             with engine.connect() as connection:
-                return contents(lambda statement: connection.execute(sqlalchemy.text(statement)).scalar_one())
+                return [connection.execute(sqlalchemy.text(statement)).scalar_one() for statement in statements]
         except sqlalchemy.exc.SQLAlchemyError as error:
-            raise BackupError(f"The database {self.url!r} cannot be read: {error}.") from error
+            said = " ".join(str(getattr(error, "orig", None) or error).split())
+            raise BackupError(f"The hub's database {self.url!r} cannot be read: {said}.") from error
+
+    def look(self, data: bytes) -> dict[str, Any]:
+        """Tell what is in the database, from which the copy was just made."""
+        return dict(zip(CONTENTS, self._ask(*CONTENTS.values()), strict=True))
+
+    def check(self, data: bytes) -> None:
+        """Tell whether a copy can be read, and there is a server for it."""
+        run(["pg_restore", "--list"], data)
+        self._ask("SELECT 1")
 
     def put(self, data: bytes) -> None:
         """Put a copy in the place of the database's tables, all or none; the hub must not run."""
         options = ("--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction")
         self._run("pg_restore", *options, data=data)
-
-
-def contents(ask: Callable[[str], Any]) -> dict[str, Any]:
-    """Sum up a hub's database."""
-    return {
-        "revision": ask("SELECT version_num FROM alembic_version"),
-        "users": ask("SELECT count(*) FROM users"),
-        "tokens": ask("SELECT count(*) FROM api_tokens"),
-    }
 
 
 def revision() -> str:
@@ -423,7 +434,7 @@ class Backup:
         strange = [name for name, _ in self.files() if not machine.knows(name)]
         if strange:
             raise BackupError(f"The backup has files that belong elsewhere: /{', /'.join(strange)}.")
-        database.look(self.members[DATABASE])
+        database.check(self.members[DATABASE])
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """Yield the files by their paths below the root."""
