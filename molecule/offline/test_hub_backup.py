@@ -203,13 +203,21 @@ def test_damaged_database_is_replaced_and_kept(tmp_path: Path, keys: Keys, units
     path = root / "var/lib/jupyterhub/jupyterhub.sqlite"
     before = tokens(root)
     path.write_bytes(b"damaged" * 1000)
-    path.with_name("jupyterhub.sqlite-wal").write_bytes(b"old")
     restore(Machine(root), backup)
-    # Before SQLite looks itself.
-    assert not path.with_name("jupyterhub.sqlite-wal").exists()
     assert tokens(root) == before
     (aside,) = (root / "var/backups").iterdir()
     assert (aside / "database").read_bytes() == b"damaged" * 1000
+
+
+def test_what_was_half_done_is_not_played_into_what_is_restored(tmp_path: Path, keys: Keys) -> None:
+    root = machine(tmp_path / "hub", "swan")
+    backup = opened(create(root, keys), keys)
+    database = Machine(root).database
+    left = [root / f"var/lib/jupyterhub/jupyterhub.sqlite-{name}" for name in ("journal", "wal", "shm")]
+    for path in left:
+        path.write_bytes(b"of the old one")
+    database.put(backup.members["database"])
+    assert not [path for path in left if path.exists()]
 
 
 def test_hub_that_does_not_start_gets_back_what_it_had(

@@ -135,7 +135,11 @@ class Sqlite:
             raise BackupError(f"The hub has no database {self.path}. Start the hub once.")
         with closing(sqlite3.connect(self.path)) as source, closing(sqlite3.connect(":memory:")) as target:
             source.backup(target)
-            return target.serialize()
+            data = bytearray(target.serialize())
+        # Complete in itself, and says so: one that has a log beside it (2) cannot be read from memory
+        # (https://sqlite.org/fileformat.html#file_format_version_numbers).
+        data[18:20] = b"\1\1"
+        return bytes(data)
 
     def keep(self) -> bytes | None:
         """Copy the database that is about to be replaced, however it is; None where there is none."""
