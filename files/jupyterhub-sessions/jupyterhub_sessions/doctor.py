@@ -388,7 +388,7 @@ class Doctor:
         if answer.code is not pam.Code.SUCCESS:
             raise BrokenError(
                 f"{user} may not log in: {answer}",
-                "The account has expired, or sssd_allowed_groups leaves it out; `journalctl -t python` on the hub's"
+                "The account has expired, or sssd_allowed_groups leaves it out; `journalctl --since=-5min` on the hub's"
                 " machine has what the modules said.",
             )
         return f"{user} may log in"
