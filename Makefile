@@ -120,7 +120,7 @@ scenario: tools
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going $(patsubst %,scenario-$(S)-%,$(or $(OS),$(SYSTEMS))) || { \
 	for os in $(or $(OS),$(SYSTEMS)); do \
 	    echo "-- $$os: what failed, from build/$(S)-$$os.log"; \
-	    sed 's/\x1b\[[0-9;]*m//g' build/$(S)-$$os.log | grep -E '^(E  |FAILED|ERROR|\[ERROR|fatal|failed)' | \
+	    sed 's/\x1b\[[0-9;]*m//g; s/^ *│ //' build/$(S)-$$os.log | grep -E '^(E  |FAILED|ERROR|\[ERROR|fatal|failed)' | \
 	        cut -c -400 | tail -n 40 || echo nothing; \
 	done >&2; exit 1; }
 
@@ -129,6 +129,7 @@ scenario-$(S)-%:
 	@export OS=$* CYGNET_STATE=$(CURDIR)/build/vms/$(S)-$* DISPLAYS=$(if $(filter bookworm,$*),xpra,sessions); \
 	export MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/build/molecule/$(S)-$*; \
 	mkdir -p $$MOLECULE_EPHEMERAL_DIRECTORY; \
+	export COLUMNS=200; \
 	molecule test -s $(S) 2>&1 | tee $(CURDIR)/build/$(S)-$*.log | sed -u 's/^/[$(S) $*] /'
 
 # -- measuring ---------------------------------------------------------------------------------------------------------
