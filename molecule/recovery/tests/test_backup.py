@@ -103,11 +103,11 @@ def test_damaged_database_is_restored_under_a_running_session(
 
 
 @pytest.fixture
-def spare(vms: Vms, hub: Any) -> Iterator[Any]:
-    """Lend the machine that is to be the hub, while the hub itself is lost."""
+def spare(vms: Vms, backup: str, play: Callable[..., str]) -> Iterator[Any]:
+    """Lend the machine that is to be the hub while the hub itself is lost, which then comes back from its backup."""
     yield vms.host("spare")
     vms.host("spare").run("systemctl stop jupyterhub nginx chp")
-    hub.check_output("systemctl start jupyterhub")
+    play(RESTORE, {"restore_from": backup, "restore_identity": str(IDENTITY)}, "--limit", "localhost,hub")
 
 
 def test_token_and_login_go_on_on_a_new_machine(
