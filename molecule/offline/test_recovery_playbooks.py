@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
-
-ROOT = Path(__file__).parents[2]
+from playing import play
 
 
 def run(directory: Path, playbook: str, **variables: str) -> str:
     """Run a playbook on this machine, expect it to fail, and return its output in one line."""
     local = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
-    (directory / "hosts.yml").write_text(yaml.safe_dump({"hub": {"hosts": {"localhost": local}}}))
-    done = subprocess.run(
-        [
-            *(Path(sys.executable).parent / "ansible-playbook", "-i", directory / "hosts.yml"),
-            *(ROOT / "playbooks" / playbook, "-e", json.dumps(variables)),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode != 0
-    return " ".join((done.stdout + done.stderr).split())
+    inventory = {"hub": {"hosts": {"localhost": local}}}
+    status, out = play(directory, inventory, f"playbooks/{playbook}", "-e", json.dumps(variables))
+    assert status != 0
+    return " ".join(out.split())
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from playing import play
 
 from sessions import session_problems, session_profiles
 
-ROOT = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {"name": "small", "memory_mb": 1024, "cpus": 1}
 TEACHING: dict[str, Any] = {**SMALL, "name": "teaching", "groups": ["teachers"]}
 GOOD: dict[str, Any] = {"kinds": ["lab", "desktop"], "profiles": [SMALL, TEACHING], "xpra": True}
@@ -53,19 +50,7 @@ def test_profiles_of_an_inventory_that_wrote_texts() -> None:
 def announce(directory: Path, variables: dict[str, Any]) -> tuple[int, str]:
     """Run playbooks/announce.yml on this machine, as a check."""
     inventory = {"hub": {"hosts": {"localhost": {"ansible_connection": "local", "ansible_become": False}}}}
-    (directory / "hosts.yml").write_text(yaml.safe_dump(inventory))
-    done = subprocess.run(
-        [
-            *(Path(sys.executable).parent / "ansible-playbook", "-i", directory / "hosts.yml", "--check", "--diff"),
-            *(ROOT / "playbooks/announce.yml", "-e", json.dumps(variables)),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    return done.returncode, done.stdout
+    return play(directory, inventory, "playbooks/announce.yml", "--check", "--diff", "-e", json.dumps(variables))
 
 
 def test_announcement(tmp_path: Path) -> None:

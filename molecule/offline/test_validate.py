@@ -5,22 +5,19 @@ The host of these inventories does not exist: a run that got as far as to connec
 
 import datetime
 import struct
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from playing import play
 
 from inputs import keytab_principals, listener, misspelled_inputs, sss_keytab_problems
 
-ROOT = Path(__file__).parents[2]
 NOWHERE = {"ansible_host": "127.0.0.1", "ansible_port": 1}
 
 
@@ -35,18 +32,9 @@ def run(directory: Path, variables: dict[str, Any], hubs: int = 1, groups: Seque
             },
         }
     }
-    path = directory / "hosts.yml"
-    path.write_text(yaml.safe_dump(inventory))
-    process = subprocess.run(
-        [Path(sys.executable).parent / "ansible-playbook", "-i", path, ROOT / "site.yml"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert process.returncode != 0
-    return " ".join((process.stdout + process.stderr).split())
+    status, out = play(directory, inventory, "site.yml")
+    assert status != 0
+    return " ".join(out.split())
 
 
 def certificate(directory: Path, name: str, days: int) -> None:

@@ -37,6 +37,25 @@ PEOPLE: dict[str, dict[str, Any]] = {
     person["user"]: person
     for person in yaml.safe_load((Path(__file__).parent / "campus/people.yml").read_text())["people"]
 }
+#: A cell that takes all memory: random bytes, lest pages are shared; in steps, as one large request would be refused.
+HOG = """
+import os
+kept = []
+while True:
+    kept.append(os.urandom(50 * 2**20))
+"""
+#: A program for the hub's Python that puts yesterday's certificate in the place of nginx's.
+EXPIRE = """
+import datetime
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+key = serialization.load_pem_private_key(open("/etc/nginx/tls/key.pem", "rb").read(), None)
+old = x509.load_pem_x509_certificate(open("/etc/nginx/tls/certificate.pem", "rb").read())
+now = datetime.datetime.now(datetime.timezone.utc)
+new = x509.CertificateBuilder(old.issuer, old.subject, old.public_key(), 1, now - datetime.timedelta(9),
+    now - datetime.timedelta(1), list(old.extensions)).sign(key, hashes.SHA256())
+open("/etc/nginx/tls/certificate.pem", "wb").write(new.public_bytes(serialization.Encoding.PEM))
+"""
 #: Units whose journals explain a failed test; jupyter-* are the sessions.
 UNITS = ("jupyterhub.service", "chp.service", "nginx.service", "jupyter-*.service", "autofs.service")
 # A VM without virtualisation hardware starts a session in 5 to 15 s, and slower while a second one starts.

@@ -7,15 +7,11 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from testing import PROJECT, Browserless, Service, Vms, reboot
+from testing import EXPIRE, HOG, PROJECT, Browserless, Service, Vms, reboot
 
 #: Where the table is written.
 TABLE = PROJECT / "build" / "faults.json"
@@ -100,12 +96,6 @@ except OSError as error:
     print(error.strerror)
 print(len(kept))
 """
-_MEMORY = """
-import os
-kept = []
-while True:
-    kept.append(os.urandom(50 * 2**20))
-"""
 _BOMB = """
 import subprocess
 bomb = subprocess.Popen(["bash", "-c", "f() { f | f & }; f"], start_new_session=True)
@@ -177,22 +167,9 @@ def _take_dns(on: Machines) -> None:
     on.hub.check_output("cp /etc/resolv.conf /root/resolv.conf && echo nameserver 127.0.0.53 > /etc/resolv.conf")
 
 
-def _expired(certificate: str, key: str) -> str:
-    """Return the same certificate as it would be if it had ended yesterday."""
-    old = x509.load_pem_x509_certificate(certificate.encode())
-    private = serialization.load_pem_private_key(key.encode(), None)
-    assert isinstance(private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
-    end = datetime.now(UTC) - timedelta(days=1)
-    new = x509.CertificateBuilder(
-        old.issuer, old.subject, old.public_key(), x509.random_serial_number(), end - timedelta(days=90), end
-    )
-    return new.sign(private, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-
-
 def _expire_certificate(on: Machines) -> None:
-    read = on.hub.check_output
-    old = _expired(read(f"cat {TLS}/certificate.pem"), read(f"cat {TLS}/key.pem"))
-    read(f"cp -p {TLS}/certificate.pem /root/ && echo %s > {TLS}/certificate.pem && systemctl reload nginx", old)
+    on.hub.check_output(f"cp -p {TLS}/certificate.pem /root/")
+    on.hub.check_output("/opt/cygnet/jupyterhub/bin/python -c %s && systemctl reload nginx", EXPIRE)
     # A browser refuses it, as it should.
     try:
         on.service.get("/hub/login")
@@ -223,7 +200,7 @@ FAULTS = [
         _shell("rm /var/fill"),
     ),
     Fault("home of a student full", _fill_home, _free_home),
-    Fault("memory exhausted by a student", _in_kernel(_MEMORY), _stop_other),
+    Fault("memory exhausted by a student", _in_kernel(HOG), _stop_other),
     Fault("fork bomb of a student", _in_kernel(_BOMB), _stop_other),
     Fault("10,000 files opened by a student", _in_kernel(_FILES), _stop_other),
     Fault("clock an hour ahead", _shell("date --set='+1 hour'"), _shell("date --set='-1 hour'")),

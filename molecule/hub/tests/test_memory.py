@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from testing import Browserless, new_kernel
+from testing import HOG, Browserless, new_kernel
 
 Say = Callable[[str], str]
-
-# Random bytes, lest the pages are shared; in steps, as one large request would be refused instead of killed.
-HOG = """
-import os
-kept = []
-while True:
-    kept.append(os.urandom(50 * 2**20))
-"""
 
 
 def test_memory_hog_ends_alone_and_its_student_is_told(

@@ -11,24 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from testing import Browserless, Service, taken_away, wait_for
+from testing import EXPIRE, Browserless, Service, taken_away, wait_for
 
 PLAYBOOK = "playbooks/doctor.yml"
 PROGRAM = "/opt/cygnet/jupyterhub/bin/python -m jupyterhub_sessions.doctor"
 SECONDS = 150.0
 TLS = "/etc/nginx/tls"
-# Nothing but Python's packages makes a certificate of yesterday.
-EXPIRE = """
-import datetime
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-key = serialization.load_pem_private_key(open("/etc/nginx/tls/key.pem", "rb").read(), None)
-old = x509.load_pem_x509_certificate(open("/etc/nginx/tls/certificate.pem", "rb").read())
-now = datetime.datetime.now(datetime.timezone.utc)
-new = x509.CertificateBuilder(old.issuer, old.subject, old.public_key(), 1, now - datetime.timedelta(9),
-    now - datetime.timedelta(1), list(old.extensions)).sign(key, hashes.SHA256())
-open("/etc/nginx/tls/certificate.pem", "wb").write(new.public_bytes(serialization.Encoding.PEM))
-"""
 
 
 def examine(hub: Any) -> tuple[int, str]:
